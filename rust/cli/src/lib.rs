@@ -1,0 +1,1 @@
+//! The command line as a library, shared by the binary and the Python wheel.

@@ -1,0 +1,47 @@
+//! The API-format prompt: node id → class and inputs.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+/// Id of a node in a prompt, such as `"3"`, or `"3.0.7"` for one made by expansion.
+pub type NodeId = Arc<str>;
+
+/// A link to an output of another node: `["3", 0]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// The node that gives the value.
+    pub node: NodeId,
+    /// Its output; negative slots count from the end, as Python indexes do.
+    pub slot: i64,
+}
+
+/// One input as written in the prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The value comes from another node.
+    Link(Link),
+    /// The value stands in the prompt (`{"__value__": […]}` already unwrapped).
+    Constant(Value),
+}
+
+/// One node of a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptNode {
+    /// Class name.
+    pub class_type: Arc<str>,
+    /// Inputs in the order they were written.
+    pub inputs: IndexMap<Arc<str>, Input>,
+    /// `_meta.title`, for messages.
+    pub title: Option<Arc<str>>,
+    /// Set on nodes made by expansion that are shown as another node.
+    pub override_display_id: Option<NodeId>,
+}
+
+/// A parsed prompt; nothing is known yet of whether it can run.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Prompt {
+    /// Nodes in the order they were written.
+    pub nodes: IndexMap<NodeId, PromptNode>,
+}

@@ -254,8 +254,11 @@ impl NodeSchema {
     pub fn to_object_info(&self) -> Value {
         let mut groups = Map::new();
         let mut order = Map::new();
-        let kinds =
-            [(Presence::Required, "required"), (Presence::Optional, "optional"), (Presence::Hidden, "hidden")];
+        let kinds = [
+            (Presence::Required, "required"),
+            (Presence::Optional, "optional"),
+            (Presence::Hidden, "hidden"),
+        ];
         for (presence, key) in kinds {
             let members: Vec<_> = self.inputs.iter().filter(|input| input.presence == presence).collect();
             if members.is_empty() && presence != Presence::Required {
@@ -280,7 +283,10 @@ impl NodeSchema {
         info.insert("is_input_list".into(), self.input_is_list.into());
         info.insert("output".into(), self.outputs.iter().map(|output| output.ty.to_json()).collect());
         info.insert("output_is_list".into(), self.outputs.iter().map(|output| output.is_list).collect());
-        info.insert("output_name".into(), self.outputs.iter().map(|output| output.name.to_string()).collect());
+        info.insert(
+            "output_name".into(),
+            self.outputs.iter().map(|output| output.name.to_string()).collect(),
+        );
         info.insert("name".into(), self.name.as_ref().into());
         info.insert("display_name".into(), self.display_name.as_ref().into());
         info.insert("description".into(), self.description.as_ref().into());

@@ -1,0 +1,244 @@
+//! What a running node sees of its run.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use candle_core::Device;
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+use rushlight_protocol::{
+    Audience, BinaryFrame, Event, ImageFormat, NodeProgress, NodeState, PreviewMetadata,
+};
+use serde_json::Number;
+
+use crate::error::NodeError;
+use crate::host::Host;
+
+/// Takes events; never waits for a socket. Called from any thread.
+pub trait EventSink: Send + Sync {
+    /// Hands an event on.
+    fn send(&self, to: &Audience, event: Event);
+}
+
+/// Set once to end a run at its next check.
+#[derive(Debug, Clone, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Ends the run at its next check.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the run is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Fails if the run is to end.
+    ///
+    /// # Errors
+    /// [`NodeError::Interrupted`].
+    pub fn check(&self) -> Result<(), NodeError> {
+        if self.is_cancelled() { Err(NodeError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// How step previews are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PreviewMethod {
+    /// No previews.
+    #[default]
+    None,
+    /// A linear map from latent channels to colours.
+    Latent2Rgb,
+    /// A small decoder.
+    Taesd,
+}
+
+/// Which node is running, under each of its ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Id in the expanded graph.
+    pub node_id: Arc<str>,
+    /// The id a frontend shows.
+    pub display_id: Arc<str>,
+    /// The node that expanded into this one.
+    pub parent_id: Option<Arc<str>>,
+    /// The outermost node.
+    pub real_id: Arc<str>,
+    /// Class name.
+    pub class_type: Arc<str>,
+}
+
+/// One run of one prompt: shared by all its nodes and by threads they start.
+pub struct RunContext {
+    /// The prompt.
+    pub prompt_id: Arc<str>,
+    /// Who gets its events.
+    pub audience: Audience,
+    /// Files and models.
+    pub host: Arc<dyn Host>,
+    /// Where events go.
+    pub sink: Arc<dyn EventSink>,
+    /// Ends the run.
+    pub cancel: CancelToken,
+    /// Where tensors live.
+    pub device: Device,
+    /// Step previews.
+    pub preview_method: PreviewMethod,
+    /// Previews fit in a square of this many pixels.
+    pub preview_size: u32,
+    progress: Mutex<IndexMap<Arc<str>, NodeProgress>>,
+}
+
+impl RunContext {
+    /// A run that has not begun. Previews are off and 512 pixels wide until set.
+    pub fn new(
+        prompt_id: Arc<str>,
+        audience: Audience,
+        host: Arc<dyn Host>,
+        sink: Arc<dyn EventSink>,
+        device: Device,
+    ) -> Self {
+        Self {
+            prompt_id,
+            audience,
+            host,
+            sink,
+            cancel: CancelToken::default(),
+            device,
+            preview_method: PreviewMethod::None,
+            preview_size: 512,
+            progress: Mutex::new(IndexMap::new()),
+        }
+    }
+
+    /// Sends an event to the prompt's session.
+    pub fn emit(&self, event: Event) {
+        self.sink.send(&self.audience, event);
+    }
+
+    /// Records a node's progress and tells `progress_state`. `None` keeps the last `value`/`max`; a finished
+    /// node's value becomes its max.
+    pub fn report(&self, node: &NodeIdentity, state: NodeState, bar: Option<(Number, Number)>) {
+        let event = {
+            let mut nodes = self.progress.lock();
+            let entry = nodes.entry(node.node_id.clone()).or_insert_with(|| NodeProgress {
+                value: float_number(0.0),
+                max: float_number(1.0),
+                state,
+                node_id: node.node_id.clone(),
+                prompt_id: self.prompt_id.clone(),
+                display_node_id: node.display_id.clone(),
+                parent_node_id: node.parent_id.clone(),
+                real_node_id: node.real_id.clone(),
+            });
+            entry.state = state;
+            if let Some((value, max)) = bar {
+                entry.value = value;
+                entry.max = max;
+            }
+            if state == NodeState::Finished {
+                entry.value = entry.max.clone();
+            }
+            Event::ProgressState { prompt_id: self.prompt_id.clone(), nodes: nodes.clone() }
+        };
+        self.emit(event);
+    }
+}
+
+/// A JSON float; 0 for a value that JSON cannot hold.
+pub fn float_number(value: f64) -> Number {
+    Number::from_f64(value).unwrap_or_else(|| Number::from(0))
+}
+
+/// State that a node keeps between its runs: one slot a (node id, class).
+pub type StateSlot = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
+
+/// What one running node sees. Cheap to clone; may be kept by threads after the node ended.
+#[derive(Clone)]
+pub struct NodeContext {
+    /// The run.
+    pub run: Arc<RunContext>,
+    /// Which node this is.
+    pub node: Arc<NodeIdentity>,
+    /// Index of this call, when the node is called for each of a list.
+    pub list_index: Option<usize>,
+    /// Lives as long as prompts use the node.
+    pub state: StateSlot,
+}
+
+impl NodeContext {
+    /// Fails if the run is to end.
+    ///
+    /// # Errors
+    /// [`NodeError::Interrupted`].
+    pub fn check(&self) -> Result<(), NodeError> {
+        self.run.cancel.check()
+    }
+
+    /// Files and models.
+    pub fn host(&self) -> &dyn Host {
+        self.run.host.as_ref()
+    }
+
+    /// Where tensors live.
+    pub fn device(&self) -> &Device {
+        &self.run.device
+    }
+
+    /// Moves the node's progress bar: `progress_state`, `progress`, then the preview if there is one.
+    ///
+    /// # Errors
+    /// [`NodeError::Interrupted`] when the run is to end.
+    pub fn progress(
+        &self,
+        value: u64,
+        max: u64,
+        preview: Option<(ImageFormat, Bytes)>,
+    ) -> Result<(), NodeError> {
+        self.check()?;
+        self.progress_numbers(value.into(), max.into(), preview);
+        Ok(())
+    }
+
+    /// As [`NodeContext::progress`], with numbers as a Python node gave them and without the interrupt check.
+    pub fn progress_numbers(&self, value: Number, max: Number, preview: Option<(ImageFormat, Bytes)>) {
+        self.run.report(&self.node, NodeState::Running, Some((value.clone(), max.clone())));
+        self.run.emit(Event::Progress {
+            value,
+            max,
+            prompt_id: self.run.prompt_id.clone(),
+            node: self.node.node_id.clone(),
+        });
+        if let Some((format, image)) = preview {
+            self.run.emit(Event::Binary(BinaryFrame::Preview {
+                format,
+                image,
+                metadata: Some(self.preview_metadata()),
+            }));
+        }
+    }
+
+    /// Sends progress text of this node.
+    pub fn progress_text(&self, text: &str) {
+        self.run.emit(Event::Binary(BinaryFrame::Text {
+            prompt_id: self.run.prompt_id.clone(),
+            node_id: self.node.node_id.clone(),
+            text: text.into(),
+        }));
+    }
+
+    fn preview_metadata(&self) -> Arc<PreviewMetadata> {
+        Arc::new(PreviewMetadata {
+            node_id: self.node.node_id.clone(),
+            prompt_id: self.run.prompt_id.clone(),
+            display_node_id: self.node.display_id.clone(),
+            parent_node_id: self.node.parent_id.clone(),
+            real_node_id: self.node.real_id.clone(),
+        })
+    }
+}

@@ -50,6 +50,8 @@ pub struct InputSpec {
     pub ty: InputType,
     /// Options in order: `default`, `min`, `max`, `lazy`, `options`, …
     pub options: Map<String, Value>,
+    /// `/object_info` shows `[TYPE]` in place of `[TYPE, {}]`, as upstream does where a class gives no options.
+    pub bare: bool,
 }
 
 impl InputSpec {
@@ -69,12 +71,18 @@ impl InputSpec {
     }
 
     fn with_type(name: &str, ty: InputType) -> Self {
-        Self { name: name.into(), presence: Presence::Required, ty, options: Map::new() }
+        Self { name: name.into(), presence: Presence::Required, ty, options: Map::new(), bare: false }
     }
 
     /// The same, optional.
     pub fn optional(mut self) -> Self {
         self.presence = Presence::Optional;
+        self
+    }
+
+    /// The same, shown as `[TYPE]`.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -109,8 +117,11 @@ impl InputSpec {
         self.options.get("rawLink").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// `[TYPE, {options}]`.
+    /// `[TYPE, {options}]`, or `[TYPE]` when it is bare.
     pub fn config_json(&self) -> Value {
+        if self.bare && self.options.is_empty() {
+            return json!([self.ty.to_json()]);
+        }
         json!([self.ty.to_json(), self.options])
     }
 }

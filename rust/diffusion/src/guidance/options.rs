@@ -1,0 +1,37 @@
+//! Hooks on guidance: how the positive and negative predictions become one.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// What a guidance hook sees. All tensors are `[B, C, H, W]`.
+pub struct Guided<'a> {
+    /// The noisy latent.
+    pub x: &'a Tensor,
+    /// Its sigma.
+    pub sigma: f64,
+    /// Denoised latent of the positive conditioning.
+    pub cond: &'a Tensor,
+    /// Denoised latent of the negative conditioning; equal to `cond` when it was not computed.
+    pub uncond: &'a Tensor,
+    /// The guidance scale.
+    pub scale: f64,
+    /// The combined result so far (for hooks that run after the combination).
+    pub denoised: &'a Tensor,
+}
+
+/// A hook: from the predictions to a denoised latent.
+pub type CombineFn = Arc<dyn Fn(&Guided<'_>) -> Result<Tensor> + Send + Sync>;
+
+/// Hooks of a model. The default is plain classifier-free guidance.
+#[derive(Clone, Default)]
+pub struct GuidanceOptions {
+    /// Replaces `uncond + (cond − uncond)·scale`.
+    pub combine: Option<CombineFn>,
+    /// Run one after another on the combined result.
+    pub post: Vec<CombineFn>,
+    /// Compute the negative even at scale 1.
+    pub always_uncond: bool,
+}

@@ -1,0 +1,10 @@
+//! From a model's prediction kind to a list of sigmas.
+//!
+//! - [`model_sampling`]: prediction kinds and their noise tables
+//! - [`schedulers`]: the nine named schedules and the rules that shorten them
+//! - [`scheduler_nodes`]: schedules that are nodes of their own
+
+pub mod model_sampling;
+mod tables;
+
+pub use model_sampling::{ModelSampling, Prediction};

@@ -1,0 +1,308 @@
+//! Prediction kinds and noise levels: what a network's output means, and how sigmas, timesteps and
+//! percents of the way relate.
+//!
+//! Sigmas are `f64` in signatures but hold values that were rounded to `f32`, as the pictures that
+//! users compare with were made in.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::tables;
+use crate::Result;
+
+/// Sigma that stands for "before the noisiest" in discrete schedules.
+const BEFORE_START: f64 = 999_999_999.9;
+
+/// What the network's output is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Prediction {
+    /// The noise.
+    Eps,
+    /// The velocity of the variance-preserving process (arXiv 2202.00512).
+    V,
+    /// EDM preconditioning (arXiv 2206.00364) with the sign of its output.
+    Edm,
+    /// The velocity of a rectified flow.
+    Flow,
+    /// The denoised latent itself.
+    X0,
+}
+
+/// How noise levels are numbered.
+#[derive(Clone, Debug)]
+enum Levels {
+    /// A table of training timesteps; timesteps are its indexes.
+    Discrete { log_sigmas: Arc<[f32]> },
+    /// Continuous in log σ; the timestep is ln(σ)/4.
+    LogSigma,
+    /// Continuous, the timestep is 2/π·atan(σ).
+    Arctan,
+    /// Flow with time shift; the timestep is σ·multiplier.
+    Flow { shift: f64, multiplier: f64 },
+    /// Flow with Flux's exponential shift; the timestep is σ.
+    Flux { mu: f64 },
+}
+
+/// The family of noise levels of a [`ModelSampling`], with its parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LevelKind {
+    /// A table of training timesteps.
+    Discrete,
+    /// Continuous in log σ or arctan σ.
+    Continuous,
+    /// Flow with time shift.
+    Flow {
+        /// The shift.
+        shift: f64,
+        /// Timestep of σ = 1.
+        multiplier: f64,
+    },
+    /// Flow with Flux's exponential shift.
+    Flux {
+        /// The shift.
+        mu: f64,
+    },
+}
+
+/// A prediction kind with its noise levels; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ModelSampling {
+    prediction: Prediction,
+    sigma_data: f64,
+    levels: Levels,
+    /// Rising table that named schedules pick from.
+    sigmas: Arc<[f32]>,
+}
+
+impl ModelSampling {
+    /// Stable Diffusion's schedule: scaled-linear betas 0.00085..0.012 over 1,000 steps.
+    pub fn stable_diffusion(prediction: Prediction) -> Self {
+        Self::from_alpha_bars(prediction, &tables::scaled_linear(0.00085, 0.012))
+    }
+
+    /// [`Self::stable_diffusion`] rescaled to zero terminal SNR (arXiv 2305.08891).
+    pub fn stable_diffusion_zero_snr(prediction: Prediction) -> Self {
+        let bars = tables::scaled_linear(0.00085, 0.012);
+        Self::from_alpha_bars(prediction, &tables::zero_terminal_snr(&bars))
+    }
+
+    /// Linear betas between `start` and `end`.
+    pub fn linear_betas(prediction: Prediction, start: f64, end: f64) -> Self {
+        Self::from_alpha_bars(prediction, &tables::linear(start, end))
+    }
+
+    /// Squared cosine schedule.
+    pub fn squared_cosine(prediction: Prediction) -> Self {
+        Self::from_alpha_bars(prediction, &tables::squared_cosine())
+    }
+
+    /// A discrete schedule from ᾱ of each training timestep, falling.
+    pub fn from_alpha_bars(prediction: Prediction, alpha_bars: &[f64]) -> Self {
+        Self::from_sigmas(prediction, tables::sigmas_of(alpha_bars))
+    }
+
+    /// A discrete schedule from a rising table of sigmas.
+    pub fn from_sigmas(prediction: Prediction, sigmas: Vec<f32>) -> Self {
+        let log_sigmas = sigmas.iter().map(|s| s.ln()).collect();
+        Self { prediction, sigma_data: 1.0, levels: Levels::Discrete { log_sigmas }, sigmas: sigmas.into() }
+    }
+
+    /// Continuous levels even in log σ between `sigma_min` and `sigma_max` (EDM, Playground 2.5).
+    pub fn continuous_edm(prediction: Prediction, sigma_min: f64, sigma_max: f64, sigma_data: f64) -> Self {
+        let (low, high) = (sigma_min.ln(), sigma_max.ln());
+        let step = (high - low) / (tables::TRAIN_STEPS - 1) as f64;
+        let sigmas = (0..tables::TRAIN_STEPS).map(|i| ((low + step * i as f64) as f32).exp()).collect();
+        Self { prediction, sigma_data, levels: Levels::LogSigma, sigmas }
+    }
+
+    /// As [`Self::continuous_edm`], with timesteps 2/π·atan(σ) (Stable Audio, Cosmos).
+    pub fn continuous_v(prediction: Prediction, sigma_min: f64, sigma_max: f64, sigma_data: f64) -> Self {
+        Self { levels: Levels::Arctan, ..Self::continuous_edm(prediction, sigma_min, sigma_max, sigma_data) }
+    }
+
+    /// Rectified flow with a time shift; timesteps run to `multiplier` (SD3 and video models 1000, AuraFlow 1).
+    pub fn flow(shift: f64, multiplier: f64) -> Self {
+        let sigmas = (1..=tables::TRAIN_STEPS)
+            .map(|i| tables::shift_time(shift, i as f64 / tables::TRAIN_STEPS as f64) as f32)
+            .collect();
+        Self {
+            prediction: Prediction::Flow,
+            sigma_data: 1.0,
+            levels: Levels::Flow { shift, multiplier },
+            sigmas,
+        }
+    }
+
+    /// Rectified flow with Flux's shift μ; timesteps are sigmas.
+    pub fn flux(mu: f64) -> Self {
+        const STEPS: usize = 10_000;
+        let sigmas =
+            (1..=STEPS).map(|i| tables::flux_shift_time(mu, i as f64 / STEPS as f64) as f32).collect();
+        Self { prediction: Prediction::Flow, sigma_data: 1.0, levels: Levels::Flux { mu }, sigmas }
+    }
+
+    /// The prediction kind.
+    pub fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+
+    /// The same noise levels under another prediction kind.
+    pub fn with_prediction(mut self, prediction: Prediction) -> Self {
+        self.prediction = prediction;
+        self
+    }
+
+    /// Whether latents are interpolated with noise (flow) rather than noise being added.
+    pub fn is_flow(&self) -> bool {
+        self.prediction == Prediction::Flow
+    }
+
+    /// The family of noise levels, with its parameters.
+    pub fn level_kind(&self) -> LevelKind {
+        match self.levels {
+            Levels::Discrete { .. } => LevelKind::Discrete,
+            Levels::LogSigma | Levels::Arctan => LevelKind::Continuous,
+            Levels::Flow { shift, multiplier } => LevelKind::Flow { shift, multiplier },
+            Levels::Flux { mu } => LevelKind::Flux { mu },
+        }
+    }
+
+    /// The rising table of sigmas that named schedules pick from.
+    pub fn sigmas(&self) -> &[f32] {
+        &self.sigmas
+    }
+
+    /// The smallest sigma of the table.
+    pub fn sigma_min(&self) -> f64 {
+        self.sigmas.first().copied().map_or(0.0, f64::from)
+    }
+
+    /// The largest sigma of the table.
+    pub fn sigma_max(&self) -> f64 {
+        self.sigmas.last().copied().map_or(0.0, f64::from)
+    }
+
+    /// The timestep that the network is given at `sigma`.
+    pub fn timestep(&self, sigma: f64) -> f64 {
+        let sigma = sigma as f32;
+        match &self.levels {
+            Levels::Discrete { log_sigmas } => nearest(log_sigmas, sigma.ln()) as f64,
+            Levels::LogSigma => f64::from(0.25 * sigma.ln()),
+            Levels::Arctan => f64::from(sigma.atan() / std::f32::consts::PI * 2.0),
+            Levels::Flow { multiplier, .. } => f64::from(sigma * *multiplier as f32),
+            Levels::Flux { .. } => f64::from(sigma),
+        }
+    }
+
+    /// The sigma at a timestep.
+    pub fn sigma(&self, timestep: f64) -> f64 {
+        match &self.levels {
+            Levels::Discrete { log_sigmas } => f64::from(interpolate(log_sigmas, timestep as f32).exp()),
+            Levels::LogSigma => f64::from((timestep as f32 / 0.25).exp()),
+            Levels::Arctan => f64::from((timestep as f32 * std::f32::consts::FRAC_PI_2).tan()),
+            Levels::Flow { shift, multiplier } => round(tables::shift_time(*shift, timestep / multiplier)),
+            Levels::Flux { mu } => round(tables::flux_shift_time(*mu, timestep)),
+        }
+    }
+
+    /// The sigma at a part of the way, 0 at the start (noisiest), 1 at the end.
+    pub fn percent_to_sigma(&self, percent: f64) -> f64 {
+        match &self.levels {
+            Levels::Flow { shift, .. } => match percent {
+                p if p <= 0.0 => 1.0,
+                p if p >= 1.0 => 0.0,
+                p => tables::shift_time(*shift, 1.0 - p),
+            },
+            Levels::Flux { mu } => match percent {
+                p if p <= 0.0 => 1.0,
+                p if p >= 1.0 => 0.0,
+                p => tables::flux_shift_time(*mu, 1.0 - p),
+            },
+            _ if percent <= 0.0 => BEFORE_START,
+            _ if percent >= 1.0 => 0.0,
+            Levels::Discrete { .. } => self.sigma((1.0 - percent) * (tables::TRAIN_STEPS - 1) as f64),
+            Levels::LogSigma | Levels::Arctan => {
+                let low = self.sigma_min().ln();
+                ((self.sigma_max().ln() - low) * (1.0 - percent) + low).exp()
+            }
+        }
+    }
+
+    /// The network's input from the noisy latent.
+    pub fn scale_input(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        match self.prediction {
+            Prediction::Flow => Ok(x.clone()),
+            _ => Ok((x / (sigma.powi(2) + self.sigma_data.powi(2)).sqrt())?),
+        }
+    }
+
+    /// The denoised latent from the network's output and the (unscaled) noisy latent.
+    pub fn denoised(&self, output: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        let data = self.sigma_data;
+        let total = sigma.powi(2) + data.powi(2);
+        let skip = data.powi(2) / total;
+        let out = sigma * data / total.sqrt();
+        match self.prediction {
+            Prediction::Eps | Prediction::Flow => Ok((x - (output * sigma)?)?),
+            Prediction::V => Ok(((x * skip)? - (output * out)?)?),
+            Prediction::Edm => Ok(((x * skip)? + (output * out)?)?),
+            Prediction::X0 => Ok(output.clone()),
+        }
+    }
+
+    /// The start state at `sigma`: noise laid over a latent. `max_denoise` says that `sigma` is the
+    /// schedule's top, see [`Self::is_max_denoise`].
+    pub fn noise_latent(
+        &self,
+        sigma: f64,
+        noise: &Tensor,
+        latent: &Tensor,
+        max_denoise: bool,
+    ) -> Result<Tensor> {
+        if self.is_flow() {
+            return Ok(((noise * sigma)? + (latent * (1.0 - sigma))?)?);
+        }
+        let scale = if max_denoise { (1.0 + sigma.powi(2)).sqrt() } else { sigma };
+        Ok(((noise * scale)? + latent)?)
+    }
+
+    /// Undoes what is left of [`Self::noise_latent`] after the last sigma.
+    pub fn finish_latent(&self, sigma: f64, latent: Tensor) -> Result<Tensor> {
+        if self.is_flow() && sigma != 0.0 { Ok((latent / (1.0 - sigma))?) } else { Ok(latent) }
+    }
+
+    /// Whether a schedule that starts at `sigma` starts at the top.
+    pub fn is_max_denoise(&self, sigma: f64) -> bool {
+        let top = self.sigma_max();
+        sigma >= top || (sigma - top).abs() <= 1e-5 * sigma.abs().max(top.abs())
+    }
+}
+
+fn round(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+/// Index of the table entry nearest to `value`; the first of equals.
+fn nearest(table: &[f32], value: f32) -> usize {
+    let mut best = (0, f32::INFINITY);
+    for (index, entry) in table.iter().enumerate() {
+        let distance = (entry - value).abs();
+        if distance < best.1 {
+            best = (index, distance);
+        }
+    }
+    best.0
+}
+
+/// Linear interpolation between neighbouring entries; clamped to the table.
+fn interpolate(table: &[f32], position: f32) -> f32 {
+    let last = table.len().saturating_sub(1);
+    let position = position.clamp(0.0, last as f32);
+    let low = position.floor() as usize;
+    let weight = position - position.floor();
+    match (table.get(low), table.get((low + 1).min(last))) {
+        (Some(&a), Some(&b)) => (1.0 - weight) * a + weight * b,
+        _ => 0.0,
+    }
+}

@@ -1,5 +1,28 @@
-//! Rushlight's HTTP and WebSocket server.
+//! The HTTP and WebSocket server: everything between a socket and a running prompt.
 //!
-//! - [`extension`]: what an extension of the server (the Python bridge) and the server ask of each other.
+//! Threads: tokio's threads serve sockets and never compute; one OS thread a device runs prompts
+//! ([`worker`]); the store has a writer thread of its own. They meet in [`queue`] (prompts on their way
+//! to a worker) and in [`dispatcher`] (events on their way to clients).
+//!
+//! - [`settings`]: everything that can be configured, in one struct.
+//! - [`server`]: start, listen, stop.
+//! - [`state`]: what every route sees.
+//! - [`error`]: refusals as typed JSON.
+//! - [`security`]: who may ask at all: Host, Origin, Sec-Fetch and token checks.
+//! - [`body`]: request bodies, bounded in size and time.
+//! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
+//! - [`routes`]: one file a resource.
 
+pub mod body;
+pub mod error;
 pub mod extension;
+pub mod routes;
+pub mod security;
+pub mod server;
+pub mod settings;
+pub mod state;
+
+pub use error::ApiError;
+pub use server::{Parts, RunningServer, Server, StartError};
+pub use settings::ServerSettings;
+pub use state::AppState;

@@ -1,0 +1,28 @@
+//! Routes, one file a resource. Each is served as it is and under `/api`.
+//!
+//! - [`features`]: `/features`.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+
+use crate::security;
+use crate::state::AppState;
+
+pub mod features;
+
+/// Every route, behind the security layer.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .merge(resources())
+        .nest("/api", resources())
+        // Bodies are bounded by `body::read`, which knows the setting and a time limit.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(state.clone(), security::guard))
+        .with_state(state)
+}
+
+/// The routes of each resource, without prefix.
+fn resources() -> Router<AppState> {
+    Router::new().merge(features::routes())
+}

@@ -9,12 +9,30 @@
 //! | [`guidance`] | conditioning lists turned into one prediction a step |
 //! | [`sampling`] | prediction kinds, noise tables, schedules |
 //! | [`latent_format`] | the user's latents and the model's |
+//! | [`weights`] | files' bytes to tensors, converted lazily, patched without touching the original |
+//! | [`checkpoint`] | single-file checkpoints: family and parts |
+//! | [`clip`] | prompts to conditioning |
+//! | [`vae`] | pictures to latents and back |
+//! | [`tokenizer`] | prompts to token ids and weights |
+//! | [`testing`] | formula weights and file writing for tests, fixtures and benches |
+//! | [`models`] | the networks, block by block |
+//! | [`ops`] | the heavy operations and their fast paths |
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod checkpoint;
+pub mod clip;
 pub mod conditioning;
 pub mod error;
 pub mod guidance;
 pub mod latent_format;
 pub mod model;
+pub mod models;
+pub mod ops;
 pub mod sampling;
+pub mod testing;
+pub mod tokenizer;
+pub mod vae;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ use crate::Result;
 use crate::guidance::GuidanceOptions;
 use crate::latent_format::LatentFormat;
 use crate::sampling::ModelSampling;
+use crate::weights::{PatchSet, Weights};
 
 /// A denoising network: UNet or transformer.
 pub trait DiffusionModel: Send + Sync {
@@ -28,6 +29,17 @@ pub trait DiffusionModel: Send + Sync {
 
     /// The device that holds the weights; inputs are moved there by the caller.
     fn device(&self) -> &Device;
+
+    /// The weights, for networks that can be patched (LoRA, merging).
+    fn weights(&self) -> Option<&Weights> {
+        None
+    }
+
+    /// The same network with exactly `patches` on its weights, sharing the others; `None` for
+    /// networks that cannot be patched.
+    fn with_patches(&self, _patches: PatchSet) -> Option<Arc<dyn DiffusionModel>> {
+        None
+    }
 }
 
 /// Everything but the noisy latent and the timestep that one batch of a network call takes.

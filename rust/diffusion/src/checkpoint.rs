@@ -1,0 +1,268 @@
+//! Single-file checkpoints: what family they are of, and their three parts.
+//!
+//! A family is recognised by keys and shapes, never by file name. Parts that a file does not have are
+//! `None`, so that whoever needs one can say which is missing.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::clip::{Clip, ClipFamily, TextEncoder};
+use crate::error::{Error, Result};
+use crate::latent_format::LatentFormat;
+use crate::model::{ConcatKind, DiffusionModel, Model, ModelInput, VectorKind};
+use crate::models::unet::UNet;
+use crate::sampling::{ModelSampling, Prediction};
+use crate::vae::Vae;
+use crate::weights::{PatchSet, StateDict, Weights, layouts};
+
+/// Where a checkpoint's UNet is.
+const UNET: &str = "model.diffusion_model.";
+/// Where its VAE is.
+const VAE: &str = "first_stage_model.";
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Device for the weights.
+    pub device: Device,
+    /// Compute type of the diffusion model and text encoders; `None` picks `f32` on the CPU and the
+    /// file's sixteen-bit type elsewhere.
+    pub dtype: Option<DType>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, dtype: None }
+    }
+}
+
+impl LoadOptions {
+    fn dtype_for(&self, dict: &StateDict) -> DType {
+        match (self.dtype, &self.device) {
+            (Some(dtype), _) => dtype,
+            (None, Device::Cpu) => DType::F32,
+            (None, _) => match dict.main_dtype().compute_dtype() {
+                DType::F32 => DType::F16,
+                dtype => dtype,
+            },
+        }
+    }
+
+    /// Weights of a text encoder or diffusion model.
+    pub(crate) fn weights(&self, dict: StateDict) -> Weights {
+        let dtype = self.dtype_for(&dict);
+        Weights::new(dict, dtype, &self.device)
+    }
+
+    /// Weights of a VAE: activations of the published ones overflow half precision, so `f32` unless
+    /// another type is asked for.
+    pub(crate) fn vae_weights(&self, dict: StateDict) -> Weights {
+        let dtype = self.dtype.filter(|&dtype| dtype != DType::F16).unwrap_or(DType::F32);
+        Weights::new(dict, dtype, &self.device)
+    }
+}
+
+/// The families of Stable Diffusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Context from CLIP-L.
+    StableDiffusion1,
+    /// Context from OpenCLIP-H.
+    StableDiffusion2,
+    /// Two text encoders and a vector input.
+    StableDiffusionXl,
+    /// CLIP-G alone and a vector input with the aesthetic score.
+    StableDiffusionXlRefiner,
+}
+
+/// The parts of a checkpoint.
+#[derive(Clone)]
+pub struct Checkpoint {
+    /// The family, when there is a diffusion model.
+    pub family: Option<Family>,
+    /// The diffusion model.
+    pub model: Option<Model>,
+    /// The text encoders.
+    pub clip: Option<Clip>,
+    /// The autoencoder.
+    pub vae: Option<Vae>,
+}
+
+/// Loads a checkpoint file.
+///
+/// # Errors
+/// When the file cannot be read, is damaged, or holds nothing we know.
+pub fn load_checkpoint(path: &Path, options: &LoadOptions) -> Result<Checkpoint> {
+    let dict = StateDict::open(path)?;
+    checkpoint_from_dict(&dict, &path.display().to_string(), options)
+}
+
+/// Loads a checkpoint from tensors; `origin` names them in errors.
+///
+/// # Errors
+/// When they hold nothing we know.
+pub fn checkpoint_from_dict(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result<Checkpoint> {
+    let model = match dict.has_prefix(UNET) {
+        true => Some(unet_model(dict, options)?),
+        false => None,
+    };
+    let (family, model) = model.map_or((None, None), |(family, model)| (Some(family), Some(model)));
+    let clip = text_encoders(dict, options);
+    let vae =
+        dict.has_prefix("first_stage_model.decoder.").then(|| Vae::new(options.vae_weights(dict.view(VAE))));
+    if model.is_none() && clip.is_none() && vae.is_none() {
+        let first: Vec<&str> = dict.iter().take(3).map(|(name, _)| name).collect();
+        return Err(Error::Unsupported {
+            what: format!("{origin} as a checkpoint"),
+            why: format!(
+                "it has no {UNET}*, {VAE}* or text encoder tensors (its {} tensors start with {first:?})",
+                dict.len()
+            ),
+        });
+    }
+    Ok(Checkpoint { family, model, clip, vae })
+}
+
+/// The diffusion model of a checkpoint whose UNet is under `model.diffusion_model.`.
+fn unet_model(dict: &StateDict, options: &LoadOptions) -> Result<(Family, Model)> {
+    let unet = dict.view(UNET);
+    let family = unet_family(&unet)?;
+    let (format, vector) = match family {
+        Family::StableDiffusion1 | Family::StableDiffusion2 => ("SD15", VectorKind::None),
+        Family::StableDiffusionXl => ("SDXL", VectorKind::Sdxl),
+        Family::StableDiffusionXlRefiner => ("SDXL", VectorKind::SdxlRefiner),
+    };
+    let prediction = prediction(dict, family);
+    let sampling = match dict.contains("ztsnr") {
+        true => ModelSampling::stable_diffusion_zero_snr(prediction),
+        false => ModelSampling::stable_diffusion(prediction),
+    };
+    let channels = unet.shape("input_blocks.0.0.weight").and_then(|s| s.get(1).copied()).unwrap_or(4);
+    let network = Arc::new(LazyUNet::new(options.weights(unet)));
+    let mut model = Model::new(network, sampling, LatentFormat::by_name(format)?);
+    model.vector = vector;
+    model.concat = match channels {
+        9 => ConcatKind::Inpaint,
+        8 => ConcatKind::InstructPix2Pix,
+        _ => ConcatKind::None,
+    };
+    Ok((family, model))
+}
+
+/// The family of a UNet (keys without prefix): by its vector input, then by how its transformers
+/// project in (SD 1.x uses 1×1 convolutions, SD 2.x matrices).
+fn unet_family(unet: &StateDict) -> Result<Family> {
+    let Some((_, proj_in)) = unet.iter().find(|(name, _)| name.ends_with(".proj_in.weight")) else {
+        let key = "input_blocks.*.1.proj_in.weight".to_string();
+        return Err(Error::MissingTensor { key, what: "the UNet".to_string() });
+    };
+    let Some(vector) = unet.shape("label_emb.0.0.weight") else {
+        let is_matrix = proj_in.shape().len() == 2;
+        return Ok(if is_matrix { Family::StableDiffusion2 } else { Family::StableDiffusion1 });
+    };
+    // Base: 1280 pooled and six numbers; refiner: five numbers; each number takes 256.
+    match vector.get(1) {
+        Some(2560) => Ok(Family::StableDiffusionXlRefiner),
+        _ => Ok(Family::StableDiffusionXl),
+    }
+}
+
+/// What the UNet predicts. Files say so in their metadata or with a marker tensor; of SD 2.x, which
+/// says nothing, the inpainting, depth and base models predict noise and the 768-pixel ones v.
+fn prediction(dict: &StateDict, family: Family) -> Prediction {
+    if dict.contains("v_pred") {
+        return Prediction::V;
+    }
+    match dict.metadata().get("modelspec.prediction_type").map(String::as_str) {
+        Some("v" | "v_prediction" | "v-prediction") => return Prediction::V,
+        Some("epsilon" | "eps") => return Prediction::Eps,
+        _ => {}
+    }
+    let input = dict.shape("model.diffusion_model.input_blocks.0.0.weight");
+    let plain = input.and_then(|shape| shape.get(1).copied()) == Some(4);
+    match family {
+        Family::StableDiffusion2 if plain => Prediction::V,
+        _ => Prediction::Eps,
+    }
+}
+
+/// The text encoders of a checkpoint.
+fn text_encoders(dict: &StateDict, options: &LoadOptions) -> Option<Clip> {
+    let hugging_face = |prefix: &str| options.weights(dict.view(prefix));
+    let open_clip = |prefix: &str| options.weights(layouts::open_clip_to_hugging_face(&dict.view(prefix)));
+    let has = |prefix: &str| dict.has_prefix(prefix);
+
+    let (xl_l, xl_g) = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.");
+    if has(xl_l) && has(xl_g) {
+        let encoders = vec![TextEncoder::clip_l(hugging_face(xl_l)), TextEncoder::clip_g(open_clip(xl_g))];
+        return Some(Clip::new(ClipFamily::StableDiffusionXl, encoders));
+    }
+    let refiner = "conditioner.embedders.0.model.";
+    if has(refiner) {
+        let encoder = TextEncoder::clip_g(open_clip(refiner));
+        return Some(Clip::new(ClipFamily::StableDiffusionXlRefiner, vec![encoder]));
+    }
+    let sd2 = "cond_stage_model.model.";
+    if has(sd2) {
+        let encoder = TextEncoder::clip_h(open_clip(sd2));
+        return Some(Clip::new(ClipFamily::StableDiffusion2, vec![encoder]));
+    }
+    let sd1 = "cond_stage_model.transformer.";
+    if has(sd1) {
+        let mut part = dict.view(sd1);
+        if !part.has_prefix("text_model.") {
+            // The oldest files leave that level out.
+            part = part.rename(|name| Some(format!("text_model.{name}")));
+        }
+        let encoder = TextEncoder::clip_l(options.weights(part));
+        return Some(Clip::new(ClipFamily::StableDiffusion1, vec![encoder]));
+    }
+    None
+}
+
+/// A UNet that is built when it first runs: loading a checkpoint costs nothing until then, and a
+/// patched copy is a list of patches until it is used.
+#[derive(Debug)]
+pub struct LazyUNet {
+    weights: Weights,
+    network: OnceLock<UNet>,
+}
+
+impl LazyUNet {
+    /// A UNet of `weights`, whose keys have no prefix.
+    pub fn new(weights: Weights) -> Self {
+        Self { weights, network: OnceLock::new() }
+    }
+
+    fn network(&self) -> Result<&UNet> {
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let network = UNet::new(&self.weights)?;
+        Ok(self.network.get_or_init(|| network))
+    }
+}
+
+impl DiffusionModel for LazyUNet {
+    fn forward(&self, x: &Tensor, timestep: &Tensor, input: &ModelInput) -> Result<Tensor> {
+        self.network()?.forward(x, timestep, input)
+    }
+
+    fn dtype(&self) -> DType {
+        self.weights.dtype()
+    }
+
+    fn device(&self) -> &Device {
+        self.weights.device()
+    }
+
+    fn weights(&self) -> Option<&Weights> {
+        Some(&self.weights)
+    }
+
+    fn with_patches(&self, patches: PatchSet) -> Option<Arc<dyn DiffusionModel>> {
+        Some(Arc::new(Self::new(self.weights.patched(patches))))
+    }
+}

@@ -1,0 +1,113 @@
+//! Pictures to latents and back.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::models::vae::AutoEncoder;
+use crate::weights::Weights;
+
+/// A picture autoencoder. Cheap to clone; the network is built when first used.
+#[derive(Debug, Clone)]
+pub struct Vae {
+    weights: Weights,
+    network: Arc<OnceLock<AutoEncoder>>,
+}
+
+impl Vae {
+    /// From the tensors of a VAE (`encoder.…`, `decoder.…`, without a prefix).
+    pub fn new(weights: Weights) -> Self {
+        Self { weights, network: Arc::default() }
+    }
+
+    /// The tensors.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    fn network(&self) -> Result<&AutoEncoder> {
+        if let Some(network) = self.network.get() {
+            return Ok(network);
+        }
+        let network = AutoEncoder::new(&self.weights)?;
+        Ok(self.network.get_or_init(|| network))
+    }
+
+    /// Pixels a latent place stands for, each way.
+    ///
+    /// # Errors
+    /// When the file is not a whole VAE.
+    pub fn factor(&self) -> Result<usize> {
+        Ok(self.network()?.factor())
+    }
+
+    /// Channels of a latent.
+    ///
+    /// # Errors
+    /// When the file is not a whole VAE.
+    pub fn latent_channels(&self) -> Result<usize> {
+        Ok(self.network()?.latent_channels())
+    }
+
+    /// Pictures `[B, H, W, 3]` in 0..1 to latents `[B, C, h, w]` (mean of the distribution, unscaled).
+    /// Pictures are cut, centred, to a multiple of the factor; a fourth channel is left out.
+    ///
+    /// # Errors
+    /// When the picture is smaller than one latent place, or the file has no encoder.
+    pub fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        let network = self.network()?;
+        let pixels = self.prepare(pixels, network)?;
+        // One picture at a time: a batch costs memory and no time.
+        self.by_picture(&pixels, |picture| {
+            let moments = network.moments(picture)?;
+            Ok(moments.narrow(1, 0, moments.dim(1)? / 2)?)
+        })
+    }
+
+    /// Latents `[B, C, h, w]` (unscaled) to pictures `[B, h·f, w·f, 3]` in 0..1, on the CPU.
+    ///
+    /// # Errors
+    /// When the latent has another number of channels.
+    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        let network = self.network()?;
+        self.check_latent(latent, network)?;
+        let latent = latent.to_device(network.device())?;
+        to_pictures(&self.by_picture(&latent, |latent| network.decode(latent))?)
+    }
+
+    /// To `[B, 3, H, W]` in −1..1, cut to a multiple of the factor, on the device.
+    fn prepare(&self, pixels: &Tensor, network: &AutoEncoder) -> Result<Tensor> {
+        let (_, height, width, channels) = pixels.dims4()?;
+        let factor = network.factor();
+        let (h, w) = (height / factor * factor, width / factor * factor);
+        if h == 0 || w == 0 || channels < 3 {
+            let expected = format!("[B, H, W, 3] of at least {factor}×{factor}");
+            return Err(Error::shape("picture", expected, pixels.dims()));
+        }
+        let pixels = pixels.narrow(1, (height - h) / 2, h)?.narrow(2, (width - w) / 2, w)?.narrow(3, 0, 3)?;
+        let pixels = pixels.permute((0, 3, 1, 2))?.to_dtype(DType::F32)?.contiguous()?;
+        Ok(pixels.affine(2.0, -1.0)?.to_device(network.device())?)
+    }
+
+    fn check_latent(&self, latent: &Tensor, network: &AutoEncoder) -> Result<()> {
+        let channels = network.latent_channels();
+        match latent.dims() {
+            [_, c, h, w] if *c == channels && *h > 0 && *w > 0 => Ok(()),
+            found => Err(Error::shape("latent", format!("[B, {channels}, h, w]"), found)),
+        }
+    }
+
+    fn by_picture(&self, batch: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let parts = (0..batch.dim(0)?)
+            .map(|i| Ok(f(&batch.narrow(0, i, 1)?.contiguous()?)?.to_dtype(DType::F32)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+}
+
+/// `[B, 3, H, W]` in −1..1 to `[B, H, W, 3]` in 0..1 on the CPU.
+fn to_pictures(pixels: &Tensor) -> Result<Tensor> {
+    let pixels = pixels.affine(0.5, 0.5)?.clamp(0f32, 1f32)?;
+    Ok(pixels.permute((0, 2, 3, 1))?.contiguous()?.to_device(&Device::Cpu)?)
+}

@@ -1,0 +1,335 @@
+//! A file's tensors by name, cheap to view under a prefix, rename, slice and join.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use indexmap::IndexMap;
+
+use super::dtype::{self, FileDtype};
+use super::header::{self, Limits};
+use crate::error::{Error, Result};
+
+/// Where the bytes of tensors live.
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+    Owned(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} bytes", self.as_slice().len())
+    }
+}
+
+/// One stored tensor: its bytes are in a file or buffer that the entry keeps alive.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    bytes: Arc<Bytes>,
+    start: usize,
+    end: usize,
+    dtype: FileDtype,
+    /// Shape as stored, before `transposed`.
+    stored_shape: Vec<usize>,
+    transposed: bool,
+}
+
+impl Entry {
+    /// An entry over owned little-endian bytes.
+    ///
+    /// # Errors
+    /// When `bytes` is not as long as `shape` and `dtype` say.
+    pub fn from_bytes(bytes: Vec<u8>, dtype: FileDtype, shape: Vec<usize>) -> Result<Self> {
+        let expected = shape.iter().try_fold(dtype.size(), |size, &d| size.checked_mul(d));
+        if expected != Some(bytes.len()) {
+            return Err(Error::Format {
+                what: "tensor in memory".into(),
+                reason: format!("{} bytes are not a {dtype:?} tensor of shape {shape:?}", bytes.len()),
+            });
+        }
+        let end = bytes.len();
+        Ok(Self {
+            bytes: Arc::new(Bytes::Owned(bytes)),
+            start: 0,
+            end,
+            dtype,
+            stored_shape: shape,
+            transposed: false,
+        })
+    }
+
+    /// Element type in the file.
+    pub fn dtype(&self) -> FileDtype {
+        self.dtype
+    }
+
+    /// Shape of the tensor.
+    pub fn shape(&self) -> Vec<usize> {
+        let mut shape = self.stored_shape.clone();
+        if self.transposed {
+            shape.reverse();
+        }
+        shape
+    }
+
+    /// The stored bytes (before any transposition).
+    pub(crate) fn raw_bytes(&self) -> &[u8] {
+        // The range was checked against the buffer when the entry was made.
+        self.bytes.as_slice().get(self.start..self.end).unwrap_or(&[])
+    }
+
+    /// The `index`-th of `count` equal parts along the first dimension, without copying.
+    /// `None` when the dimension does not divide.
+    pub fn chunk(&self, index: usize, count: usize) -> Option<Self> {
+        let rows = *self.stored_shape.first()?;
+        if self.transposed || count == 0 || index >= count || !rows.is_multiple_of(count) {
+            return None;
+        }
+        let part = (self.end - self.start) / count;
+        let mut chunk = self.clone();
+        chunk.start = self.start + part * index;
+        chunk.end = chunk.start + part;
+        *chunk.stored_shape.first_mut()? = rows / count;
+        Some(chunk)
+    }
+
+    /// The matrix with its two dimensions exchanged; other ranks are returned unchanged.
+    pub fn transpose(&self) -> Self {
+        let mut entry = self.clone();
+        entry.transposed = self.stored_shape.len() == 2 && !self.transposed;
+        entry
+    }
+
+    /// The same bytes under another shape of as many elements.
+    pub fn reshape(&self, shape: Vec<usize>) -> Option<Self> {
+        let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+        if self.transposed || count(&shape)? != count(&self.stored_shape)? {
+            return None;
+        }
+        Some(Self { stored_shape: shape, ..self.clone() })
+    }
+
+    /// The tensor in `dtype` on `device`.
+    ///
+    /// # Errors
+    /// When the device cannot hold it.
+    pub fn tensor(&self, dtype: DType, device: &Device) -> Result<Tensor> {
+        let tensor = dtype::to_tensor(self.raw_bytes(), self.dtype, &self.stored_shape, dtype, device)?;
+        Ok(if self.transposed { tensor.t()?.contiguous()? } else { tensor })
+    }
+
+    /// The values as `f32`, row-major as stored.
+    pub fn to_f32(&self) -> Vec<f32> {
+        dtype::to_f32(self.raw_bytes(), self.dtype)
+    }
+}
+
+/// Tensors by name, in the file's order.
+#[derive(Debug, Clone, Default)]
+pub struct StateDict {
+    entries: IndexMap<String, Entry>,
+    metadata: Arc<HashMap<String, String>>,
+}
+
+impl StateDict {
+    /// Maps a safetensors file into memory and checks its header.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or its header is not truthful.
+    pub fn open(path: &Path) -> Result<Self> {
+        let origin = path.display().to_string();
+        let file =
+            std::fs::File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        // SAFETY: the map is read-only and private to this process, and every range taken from it
+        // was checked against its length when the header was parsed. The one thing the operating
+        // system cannot promise is that nobody truncates the file while it is mapped; that would
+        // end in a bus error, as for every program that maps model files, and model folders are
+        // written by their owner only (we write models by renaming complete files into place).
+        let map = unsafe { memmap2::Mmap::map(&file) }
+            .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        Self::from_buffer(Bytes::Mapped(map), &origin, &Limits::default())
+    }
+
+    /// Reads a safetensors file that is part of the program.
+    ///
+    /// # Errors
+    /// When its header is not truthful.
+    pub fn from_static(bytes: &'static [u8], origin: &str) -> Result<Self> {
+        Self::from_buffer(Bytes::Static(bytes), origin, &Limits::default())
+    }
+
+    /// Reads a safetensors file from shared memory.
+    ///
+    /// # Errors
+    /// When its header is not truthful.
+    pub fn from_shared(bytes: Arc<[u8]>, origin: &str) -> Result<Self> {
+        Self::from_buffer(Bytes::Shared(bytes), origin, &Limits::default())
+    }
+
+    /// Reads a safetensors file from owned memory.
+    ///
+    /// # Errors
+    /// When its header is not truthful.
+    pub fn from_vec(bytes: Vec<u8>, origin: &str) -> Result<Self> {
+        Self::from_buffer(Bytes::Owned(bytes), origin, &Limits::default())
+    }
+
+    fn from_buffer(bytes: Bytes, origin: &str, limits: &Limits) -> Result<Self> {
+        let header = header::parse(bytes.as_slice(), origin, limits)?;
+        let bytes = Arc::new(bytes);
+        let entries = header
+            .entries
+            .into_iter()
+            .map(|e| {
+                let entry = Entry {
+                    bytes: bytes.clone(),
+                    start: e.start,
+                    end: e.end,
+                    dtype: e.dtype,
+                    stored_shape: e.shape,
+                    transposed: false,
+                };
+                (e.name, entry)
+            })
+            .collect();
+        Ok(Self { entries, metadata: Arc::new(header.metadata) })
+    }
+
+    /// A dict of the given entries, without metadata.
+    pub fn from_entries(entries: impl IntoIterator<Item = (String, Entry)>) -> Self {
+        Self { entries: entries.into_iter().collect(), metadata: Arc::default() }
+    }
+
+    /// The `__metadata__` strings of the file.
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no tensors.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Names and tensors in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The entry of a name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
+    /// Whether a name is there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Whether any name starts with `prefix`.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        self.entries.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// Shape of a tensor, or `None` when it is not there.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.get(name).map(Entry::shape)
+    }
+
+    /// The tensors under `prefix`, without it.
+    pub fn view(&self, prefix: &str) -> Self {
+        self.rename(|name| name.strip_prefix(prefix).map(str::to_string))
+    }
+
+    /// The tensors that `rename` gives a new name to; the others are left out.
+    pub fn rename(&self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        self.flat_map(|name, entry| rename(name).map(|name| (name, entry.clone())))
+    }
+
+    /// A dict of whatever `f` makes of each tensor (nothing, one, or several).
+    pub fn flat_map<I: IntoIterator<Item = (String, Entry)>>(&self, f: impl Fn(&str, &Entry) -> I) -> Self {
+        let entries = self.entries.iter().flat_map(|(name, entry)| f(name, entry)).collect();
+        Self { entries, metadata: self.metadata.clone() }
+    }
+
+    /// Adds a tensor, replacing one of the same name.
+    pub fn insert(&mut self, name: impl Into<String>, entry: Entry) {
+        self.entries.insert(name.into(), entry);
+    }
+
+    /// Adds all tensors of `other`, replacing those of the same name.
+    pub fn extend(&mut self, other: &Self) {
+        self.entries.extend(other.entries.iter().map(|(name, entry)| (name.clone(), entry.clone())));
+    }
+
+    /// Number of blocks numbered from 0 as `prefix0.`, `prefix1.`, …
+    pub fn count_blocks(&self, prefix: &str) -> usize {
+        (0..).take_while(|i| self.has_prefix(&format!("{prefix}{i}."))).count()
+    }
+
+    /// The floating-point type that most parameters are stored in: what the file "is".
+    pub fn main_dtype(&self) -> FileDtype {
+        let mut sizes: HashMap<FileDtype, usize> = HashMap::new();
+        for entry in self.entries.values().filter(|e| e.dtype.is_float()) {
+            *sizes.entry(entry.dtype).or_default() += (entry.end - entry.start) / entry.dtype.size();
+        }
+        sizes.into_iter().max_by_key(|(_, n)| *n).map_or(FileDtype::F32, |(dtype, _)| dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(rows: usize, columns: usize) -> Entry {
+        let bytes = (0..rows * columns).flat_map(|i| (i as f32).to_le_bytes()).collect();
+        Entry::from_bytes(bytes, FileDtype::F32, vec![rows, columns]).unwrap()
+    }
+
+    #[test]
+    fn chunks_are_rows_and_transposes_are_columns() {
+        let whole = entry(6, 2);
+        let middle = whole.chunk(1, 3).unwrap();
+        assert_eq!(middle.shape(), [2, 2]);
+        assert_eq!(middle.to_f32(), [4.0, 5.0, 6.0, 7.0]);
+        assert!(whole.chunk(0, 4).is_none());
+        let turned = middle.transpose().tensor(DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(turned.to_vec2::<f32>().unwrap(), [[4.0, 6.0], [5.0, 7.0]]);
+    }
+
+    #[test]
+    fn views_strip_their_prefix_and_share_bytes() {
+        let dict = StateDict::from_entries([
+            ("a.x".to_string(), entry(1, 2)),
+            ("a.y".to_string(), entry(2, 2)),
+            ("b.x".to_string(), entry(1, 1)),
+        ]);
+        let view = dict.view("a.");
+        assert_eq!(view.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(view.shape("y"), Some(vec![2, 2]));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = StateDict::open(Path::new("/nowhere/x.safetensors")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/x.safetensors"), "{error}");
+    }
+}

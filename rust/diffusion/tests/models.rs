@@ -1,0 +1,15 @@
+//! The networks against recorded inputs and outputs (`tests/data/goldens`, or `RUSHLIGHT_GOLDENS`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "models/clip.rs"]
+mod clip;
+#[path = "models/common.rs"]
+mod common;
+#[path = "models/tiny.rs"]
+mod tiny;
+#[path = "models/tokens.rs"]
+mod tokens;
+#[path = "models/unet.rs"]
+mod unet;
+#[path = "models/vae.rs"]
+mod vae;

@@ -17,6 +17,15 @@ pub struct Link {
     pub slot: i64,
 }
 
+impl Link {
+    /// The slot as an index into `len` outputs, or `None` if there is no such output.
+    pub fn index(&self, len: usize) -> Option<usize> {
+        let len = i64::try_from(len).ok()?;
+        let index = if self.slot < 0 { self.slot.checked_add(len)? } else { self.slot };
+        (0..len).contains(&index).then(|| usize::try_from(index).ok()).flatten()
+    }
+}
+
 /// One input as written in the prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -24,6 +33,18 @@ pub enum Input {
     Link(Link),
     /// The value stands in the prompt (`{"__value__": […]}` already unwrapped).
     Constant(Value),
+    /// A FLOAT that JSON cannot hold: `nan` or an infinity, converted from text.
+    NonFinite(f64),
+}
+
+impl Input {
+    /// The link, if it is one.
+    pub fn as_link(&self) -> Option<&Link> {
+        match self {
+            Input::Link(link) => Some(link),
+            Input::Constant(_) | Input::NonFinite(_) => None,
+        }
+    }
 }
 
 /// One node of a prompt.

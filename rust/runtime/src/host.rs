@@ -137,6 +137,11 @@ pub trait Host: Send + Sync {
         true
     }
 
+    /// Changes whenever lists of models or files may have changed. Asked often, so it must cost little.
+    fn generation(&self) -> u64 {
+        0
+    }
+
     /// Pixels a decoded picture may have.
     fn max_image_pixels(&self) -> u64 {
         64 << 20

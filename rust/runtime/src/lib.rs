@@ -6,17 +6,29 @@
 //! - [`host`]: files and models, as the rest of the program offers them.
 //! - [`registry`]: class name → node.
 //! - [`error`]: how a node fails.
+//! - [`class_table`]: the registry's schemas, each made once.
+//! - [`job`]: what an executor is given and gives back.
+//! - [`executor`]: the walk over a prompt's nodes.
+//! - [`cache`]: outputs kept between runs.
 
+pub mod cache;
+pub mod class_table;
 pub mod context;
 pub mod error;
+pub mod executor;
 pub mod host;
+pub mod job;
 pub mod node;
 pub mod registry;
 pub mod value;
 
+pub use cache::CachePolicy;
+pub use class_table::ClassTable;
 pub use context::{CancelToken, EventSink, NodeContext, NodeIdentity, RunContext};
 pub use error::NodeError;
+pub use executor::{DynPrompt, Executor, ExecutorOptions};
 pub use host::Host;
+pub use job::{Job, Outcome};
 pub use node::{Execution, Expansion, ExpansionResult, Fingerprint, Inputs, Node, NodeOutput, Validation};
 pub use registry::Registry;
 pub use value::{Audio, Blocker, Latent, Object, Value};

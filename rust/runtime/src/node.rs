@@ -63,6 +63,9 @@ pub trait Node: Send + Sync {
     ) -> Option<Validation> {
         None
     }
+
+    /// Drops what the class keeps between runs that can be made again, such as loaded models.
+    fn release(&self) {}
 }
 
 /// The answer of `VALIDATE_INPUTS`.

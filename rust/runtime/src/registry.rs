@@ -28,6 +28,11 @@ impl Registry {
         self.classes.get(name)
     }
 
+    /// The class of that name, with the shared name.
+    pub fn get_key_value(&self, name: &str) -> Option<(&Arc<str>, &Arc<dyn Node>)> {
+        self.classes.get_key_value(name)
+    }
+
     /// Every class in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<dyn Node>)> {
         self.classes.iter()

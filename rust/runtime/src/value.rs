@@ -146,6 +146,17 @@ impl Value {
     }
 }
 
+impl Value {
+    /// The value of a constant input; `None` for a link.
+    pub fn from_constant(input: &rushlight_graph::Input) -> Option<Self> {
+        match input {
+            rushlight_graph::Input::Constant(json) => Some(json.clone().into()),
+            rushlight_graph::Input::NonFinite(float) => Some(Value::Float(*float)),
+            rushlight_graph::Input::Link(_) => None,
+        }
+    }
+}
+
 impl From<serde_json::Value> for Value {
     fn from(json: serde_json::Value) -> Self {
         use serde_json::Value as Json;

@@ -132,6 +132,14 @@ pub trait Host: Send + Sync {
     /// Any [`HostError`].
     fn save(&self, request: &SaveRequest<'_>, bytes: &[u8]) -> Result<SavedFile, HostError>;
 
+    /// Checks a `filename_prefix` without writing anything, for validation.
+    ///
+    /// # Errors
+    /// [`HostError::Refused`] for a prefix that is absolute or leaves its folder.
+    fn check_prefix(&self, _prefix: &str) -> Result<(), HostError> {
+        Ok(())
+    }
+
     /// Whether saved pictures carry the prompt.
     fn metadata_enabled(&self) -> bool {
         true

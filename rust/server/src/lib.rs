@@ -11,11 +11,13 @@
 //! - [`security`]: who may ask at all: Host, Origin, Sec-Fetch and token checks.
 //! - [`body`]: request bodies, bounded in size and time.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
+//! - [`host`]: folders and embedded models, as nodes see them.
 //! - [`routes`]: one file a resource.
 
 pub mod body;
 pub mod error;
 pub mod extension;
+pub mod host;
 pub mod routes;
 pub mod security;
 pub mod server;
@@ -23,6 +25,7 @@ pub mod settings;
 pub mod state;
 
 pub use error::ApiError;
+pub use host::{EmbeddedModel, FolderHost};
 pub use server::{Parts, RunningServer, Server, StartError};
 pub use settings::ServerSettings;
 pub use state::AppState;

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use indexmap::IndexMap;
 
+mod shapes;
+
+pub use shapes::UNetSize;
+
 use crate::error::Result;
 use crate::weights::{Entry, FileDtype, StateDict};
 

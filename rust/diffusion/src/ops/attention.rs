@@ -1,8 +1,11 @@
 //! Scaled dot-product attention.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
 
-use crate::error::Result;
+use super::cpu::{self, Place, SharedBuffer};
+use crate::error::{Error, Result};
 
 /// Which keys a query sees.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +28,18 @@ const MAX_SCORES: usize = 64 << 20;
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -> Result<Tensor> {
     let (batch, queries, width) = q.dims3()?;
     let keys = k.dim(1)?;
+    if heads == 0 || width % heads != 0 || k.dims() != [batch, keys, width] || v.dims() != k.dims() {
+        let expected = format!("[{batch}, S, {width}] for {heads} heads");
+        return Err(Error::shape("keys and values of attention", expected, k.dims()));
+    }
+    if !matches!(mask, Mask::Additive(_)) && cpu::is_f32_on_cpu(&[q, k, v]) {
+        return on_cpu(q, k, v, heads, matches!(mask, Mask::Causal));
+    }
     let split = |x: &Tensor, len: usize| -> Result<Tensor> {
-        Ok(x.reshape((x.dim(0)?, len, heads, width / heads.max(1)))?.transpose(1, 2)?.contiguous()?)
+        Ok(x.reshape((x.dim(0)?, len, heads, width / heads))?.transpose(1, 2)?.contiguous()?)
     };
     let (q, k, v) = (split(q, queries)?, split(k, keys)?, split(v, keys)?);
-    let scale = 1.0 / ((width / heads.max(1)) as f64).sqrt();
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
     let keys_t = k.transpose(2, 3)?.contiguous()?;
     let causal = match mask {
         Mask::Causal => Some(causal_mask(queries, keys, &q)?),
@@ -61,4 +71,130 @@ fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
         .flat_map(|i| (0..keys).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
         .collect();
     Ok(Tensor::from_vec(values, (1, 1, queries, keys), like.device())?)
+}
+
+/// Queries that a thread works on at a time: their scores stay in its cache.
+const QUERY_BLOCK: usize = 64;
+
+/// Block by block: scores, softmax and the weighted sum of the values before the next block's scores
+/// overwrite them. Heads are read and written in place, so nothing is transposed.
+fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
+    let (batch, queries, width) = q.dims3()?;
+    let keys = k.dim(1)?;
+    let head = width / heads;
+    let scale = 1.0 / (head as f32).sqrt();
+    let (q, k, v) = (q.contiguous()?, k.contiguous()?, v.contiguous()?);
+    let out = cpu::with_slices([&q, &k, &v], |[q, k, v]| {
+        let mut out = vec![0.0; batch * queries * width];
+        let dst = SharedBuffer::new(&mut out);
+        let blocks = queries.div_ceil(QUERY_BLOCK);
+        (0..batch * heads * blocks).into_par_iter().for_each_init(Vec::new, |scores, job| {
+            let (image, h, first) = (job / blocks / heads, job / blocks % heads, job % blocks * QUERY_BLOCK);
+            let count = QUERY_BLOCK.min(queries - first);
+            scores.resize(count * keys, 0.0);
+            let tokens = |length: usize, first: usize| Place {
+                offset: (image * length + first) * width + h * head,
+                row_stride: width,
+                column_stride: 1,
+            };
+            let keys_transposed =
+                Place { offset: image * keys * width + h * head, row_stride: 1, column_stride: width };
+            let score_rows = Place { offset: 0, row_stride: keys, column_stride: 1 };
+            // SAFETY: the scores are this thread's own.
+            unsafe {
+                cpu::product(
+                    (count, keys, head),
+                    SharedBuffer::new(scores),
+                    score_rows,
+                    false,
+                    q,
+                    tokens(queries, first),
+                    k,
+                    keys_transposed,
+                    Parallelism::None,
+                );
+            }
+            for (row, scores) in scores.chunks_mut(keys.max(1)).enumerate() {
+                let seen = if causal { (first + row + 1).min(keys) } else { keys };
+                let (seen, unseen) = scores.split_at_mut(seen);
+                softmax(seen, scale);
+                unseen.fill(0.0);
+            }
+            // SAFETY: each job writes the rows of its own queries in the columns of its own head.
+            unsafe {
+                cpu::product(
+                    (count, head, keys),
+                    dst,
+                    tokens(queries, first),
+                    false,
+                    scores,
+                    score_rows,
+                    v,
+                    tokens(keys, 0),
+                    Parallelism::None,
+                );
+            }
+        });
+        Ok(out)
+    })?;
+    Ok(Tensor::from_vec(out, (batch, queries, width), &Device::Cpu)?)
+}
+
+#[inline(always)]
+fn softmax_body(scores: &mut [f32], scale: f32) {
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    let (eights, rest) = scores.as_chunks::<8>();
+    for eight in eights {
+        for (lane, score) in lanes.iter_mut().zip(eight) {
+            *lane = if *score > *lane { *score } else { *lane };
+        }
+    }
+    let highest = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let mut sums = [0.0f32; 8];
+    let (eights, rest) = scores.as_chunks_mut::<8>();
+    for eight in eights {
+        for (sum, score) in sums.iter_mut().zip(eight) {
+            *score = cpu::exp((*score - highest) * scale);
+            *sum += *score;
+        }
+    }
+    let mut total: f32 = sums.iter().sum();
+    for score in rest {
+        *score = cpu::exp((*score - highest) * scale);
+        total += *score;
+    }
+    let factor = 1.0 / total;
+    scores.iter_mut().for_each(|score| *score *= factor);
+}
+
+cpu::vectorised! {
+    /// `softmax(scale · scores)` in place.
+    fn softmax(scores: &mut [f32], scale: f32) = softmax_body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(batch: usize, tokens: usize) -> Tensor {
+        Tensor::randn(0f32, 1.0, (batch, tokens, 24), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn the_cpu_path_agrees_with_the_general_one() {
+        let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
+        for (queries, keys, mask) in [(5, 7, Mask::None), (150, 77, Mask::None), (77, 77, Mask::Causal)] {
+            let (q, k, v) = (random(2, queries), random(2, keys), random(2, keys));
+            let fast = attention(&q, &k, &v, 3, mask).unwrap();
+            let general = attention(&wide(&q), &wide(&k), &wide(&v), 3, mask).unwrap();
+            let difference = (wide(&fast) - general).unwrap().abs().unwrap();
+            let worst: f64 = difference.flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap();
+            assert!(worst < 1e-5, "{queries}×{keys}: {worst}");
+        }
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_the_width_are_an_error() {
+        assert!(attention(&random(1, 2), &random(1, 2), &random(1, 2), 5, Mask::None).is_err());
+    }
 }

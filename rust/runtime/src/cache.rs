@@ -132,7 +132,7 @@ impl OutputCache {
         self.bytes += bytes;
         self.by_use.insert(self.clock, key);
         self.entries.insert(key, Entry { result, bytes, stamp: self.clock, run: self.run, root });
-        while self.is_over() && self.entries.len() > 1 {
+        while self.is_over() {
             let Some((_, oldest)) = self.by_use.first_key_value().map(|(stamp, key)| (*stamp, *key)) else {
                 break;
             };

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use candle_core::Device;
@@ -91,7 +92,35 @@ pub struct RunContext {
     pub preview_method: PreviewMethod,
     /// Previews fit in a square of this many pixels.
     pub preview_size: u32,
-    progress: Mutex<IndexMap<Arc<str>, NodeProgress>>,
+    progress: Mutex<Progress>,
+}
+
+/// Nodes that a run may have begun before `progress_state` is sent less often: it lists all of them each time, so a
+/// run of thousands of nodes would else cost the square of their number.
+const MANY_NODES: usize = 256;
+/// How often `progress_state` is sent in such a run.
+const MANY_NODES_INTERVAL: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct Progress {
+    /// Every node that has begun, in that order.
+    nodes: IndexMap<Arc<str>, NodeProgress>,
+    /// When `progress_state` was sent last.
+    sent: Option<Instant>,
+    /// Something changed since.
+    unsent: bool,
+}
+
+impl Progress {
+    fn event(&mut self, prompt_id: &Arc<str>) -> Event {
+        self.sent = Some(Instant::now());
+        self.unsent = false;
+        Event::ProgressState { prompt_id: prompt_id.clone(), nodes: self.nodes.clone() }
+    }
+
+    fn is_due(&self) -> bool {
+        self.nodes.len() <= MANY_NODES || self.sent.is_none_or(|sent| sent.elapsed() >= MANY_NODES_INTERVAL)
+    }
 }
 
 impl RunContext {
@@ -112,7 +141,7 @@ impl RunContext {
             device,
             preview_method: PreviewMethod::None,
             preview_size: 512,
-            progress: Mutex::new(IndexMap::new()),
+            progress: Mutex::default(),
         }
     }
 
@@ -122,31 +151,41 @@ impl RunContext {
     }
 
     /// Records a node's progress and tells `progress_state`. `None` keeps the last `value`/`max`; a finished
-    /// node's value becomes its max.
+    /// node's value becomes its max. In a run of very many nodes it is told at intervals, see
+    /// [`RunContext::flush_progress`].
     pub fn report(&self, node: &NodeIdentity, state: NodeState, bar: Option<(Number, Number)>) {
+        let mut progress = self.progress.lock();
+        let entry = progress.nodes.entry(node.node_id.clone()).or_insert_with(|| NodeProgress {
+            value: float_number(0.0),
+            max: float_number(1.0),
+            state,
+            node_id: node.node_id.clone(),
+            prompt_id: self.prompt_id.clone(),
+            display_node_id: node.display_id.clone(),
+            parent_node_id: node.parent_id.clone(),
+            real_node_id: node.real_id.clone(),
+        });
+        entry.state = state;
+        if let Some((value, max)) = bar {
+            entry.value = value;
+            entry.max = max;
+        }
+        if state == NodeState::Finished {
+            entry.value = entry.max.clone();
+        }
+        progress.unsent = true;
+        let event = progress.is_due().then(|| progress.event(&self.prompt_id));
+        drop(progress);
+        event.into_iter().for_each(|event| self.emit(event));
+    }
+
+    /// Sends a `progress_state` that was held back, before the run ends.
+    pub fn flush_progress(&self) {
         let event = {
-            let mut nodes = self.progress.lock();
-            let entry = nodes.entry(node.node_id.clone()).or_insert_with(|| NodeProgress {
-                value: float_number(0.0),
-                max: float_number(1.0),
-                state,
-                node_id: node.node_id.clone(),
-                prompt_id: self.prompt_id.clone(),
-                display_node_id: node.display_id.clone(),
-                parent_node_id: node.parent_id.clone(),
-                real_node_id: node.real_id.clone(),
-            });
-            entry.state = state;
-            if let Some((value, max)) = bar {
-                entry.value = value;
-                entry.max = max;
-            }
-            if state == NodeState::Finished {
-                entry.value = entry.max.clone();
-            }
-            Event::ProgressState { prompt_id: self.prompt_id.clone(), nodes: nodes.clone() }
+            let mut progress = self.progress.lock();
+            progress.unsent.then(|| progress.event(&self.prompt_id))
         };
-        self.emit(event);
+        event.into_iter().for_each(|event| self.emit(event));
     }
 }
 

@@ -87,6 +87,7 @@ impl<'e> Walk<'e> {
             }
             Err((node, stop)) => self.stopped(&node, stop),
         };
+        self.run.flush_progress();
         self.note(&terminal);
         let completed = matches!(terminal, Event::ExecutionSuccess { .. });
         let status_str = if completed { "success" } else { "error" };

@@ -9,12 +9,14 @@
 //! - [`state`]: what every route sees.
 //! - [`error`]: refusals as typed JSON.
 //! - [`security`]: who may ask at all: Host, Origin, Sec-Fetch and token checks.
+//! - [`dispatcher`]: events on their way to clients.
 //! - [`body`]: request bodies, bounded in size and time.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
 //! - [`host`]: folders and embedded models, as nodes see them.
 //! - [`routes`]: one file a resource.
 
 pub mod body;
+pub mod dispatcher;
 pub mod error;
 pub mod extension;
 pub mod host;

@@ -1,0 +1,176 @@
+//! From the body of `POST /prompt` to a queued prompt: the same way for HTTP and for extensions.
+
+use std::sync::Arc;
+
+use rushlight_graph::validate;
+use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
+use rushlight_store::StoreError;
+use rushlight_store::records::NewPrompt;
+use serde_json::{Map, Number, Value};
+use uuid::Uuid;
+
+use crate::queue::now_ms;
+use crate::state::AppState;
+
+/// Keys of `extra_data` that are never stored.
+pub const SECRETS: &[&str] = &["auth_token_comfy_org", "api_key_comfy_org"];
+
+/// Why a prompt was not queued.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// It is at fault: 400.
+    #[error(transparent)]
+    Rejected(#[from] Box<PromptRejected>),
+    /// The store is: 500.
+    #[error("the prompt could not be stored: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// A prompt that may be queued.
+pub struct Checked {
+    number: Number,
+    counter: i64,
+    item: QueueItem,
+    secrets: Map<String, Value>,
+    accepted: PromptAccepted,
+}
+
+fn rejected(kind: &str, message: &str, details: impl Into<String>) -> SubmitError {
+    let error = ErrorBody::new(kind, message, details);
+    SubmitError::Rejected(Box::new(PromptRejected { error, node_errors: Default::default() }))
+}
+
+/// Checks a body. Takes a while for large graphs and may call Python: not for async threads.
+///
+/// # Errors
+/// [`SubmitError::Rejected`].
+pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
+    let body = state.on_prompt(body);
+    let no_prompt = || rejected("no_prompt", "No prompt provided", "No prompt provided");
+    let Value::Object(mut body) = body else { return Err(no_prompt()) };
+
+    // The number is taken before validation, so a refused prompt uses one up.
+    let counter = state.queue.number();
+    let number = match body.get("number") {
+        Some(Value::Number(number)) => {
+            float_number(number).ok_or_else(|| bad_field("number", "not a finite number"))?
+        }
+        Some(Value::String(text)) => text
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .and_then(Number::from_f64)
+            .ok_or_else(|| bad_field("number", "not a number"))?,
+        Some(Value::Bool(value)) => Number::from_f64(f64::from(u8::from(*value))).unwrap_or_else(|| 0.into()),
+        Some(_) => return Err(bad_field("number", "not a number")),
+        None => {
+            let number = state.queue.next_number();
+            let front = body.get("front").is_some_and(truthy);
+            Number::from(if front { -number } else { number })
+        }
+    };
+    let prompt = body.remove("prompt").ok_or_else(no_prompt)?;
+    let prompt_id = match body.remove("prompt_id") {
+        None | Some(Value::Null) => Uuid::new_v4().to_string(),
+        Some(id) => rushlight_graph::python::to_str(&id),
+    };
+    let targets = targets(body.get("partial_execution_targets"))?;
+    let (mut extra_data, secrets) = split_extra_data(body.remove("extra_data"))?;
+    if let Some(client_id) = body.remove("client_id") {
+        extra_data.insert("client_id".into(), client_id);
+    }
+    extra_data.insert("create_time".into(), now_ms().into());
+
+    let classes = state.classes();
+    let valid = validate(&prompt, classes.as_ref(), targets.as_deref()).map_err(Box::new)?;
+    let outputs = valid.outputs.iter().map(|id| id.to_string()).collect();
+    let item = QueueItem(number.clone(), prompt_id.clone(), valid.json, extra_data, outputs);
+    let accepted = PromptAccepted { prompt_id, number: number.clone(), node_errors: valid.node_errors };
+    Ok(Checked { number, counter, item, secrets, accepted })
+}
+
+/// Queues a checked prompt; `done` gets the answer when the prompt is on disk.
+pub fn enqueue(
+    state: &AppState,
+    checked: Checked,
+    done: impl FnOnce(Result<PromptAccepted, SubmitError>) + Send + 'static,
+) {
+    let item: Arc<str> = match serde_json::to_string(&checked.item) {
+        Ok(item) => item.into(),
+        Err(error) => return done(Err(rejected("invalid_prompt", "The prompt cannot be stored", error.to_string()))),
+    };
+    let prompt = NewPrompt {
+        number: checked.number.as_f64().unwrap_or(0.0),
+        counter: checked.counter,
+        prompt_id: checked.item.prompt_id().into(),
+        item,
+    };
+    let accepted = checked.accepted;
+    state.queue.enqueue(prompt, checked.secrets, move |stored| {
+        done(stored.map(|()| accepted).map_err(SubmitError::from));
+    });
+}
+
+/// Checks, queues, and waits until the prompt is on disk. Blocks.
+///
+/// # Errors
+/// [`SubmitError`].
+pub fn submit_blocking(state: &AppState, body: Value) -> Result<PromptAccepted, SubmitError> {
+    let checked = check(state, body)?;
+    let (answer, answered) = std::sync::mpsc::sync_channel(1);
+    // A caller that is gone needs no answer.
+    enqueue(state, checked, move |result| drop(answer.send(result)));
+    answered.recv().unwrap_or(Err(SubmitError::Store(StoreError::Closed)))
+}
+
+fn bad_field(name: &str, details: &str) -> SubmitError {
+    rejected("invalid_request", "A field of the request is not usable", format!("{name}: {details}"))
+}
+
+/// Upstream's `float(number)`.
+fn float_number(number: &Number) -> Option<Number> {
+    number.as_f64().and_then(Number::from_f64)
+}
+
+/// Python's truth of a JSON value.
+fn truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
+
+fn targets(value: Option<&Value>) -> Result<Option<Vec<String>>, SubmitError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(items)) => {
+            Ok(Some(items.iter().map(rushlight_graph::python::to_str).collect()))
+        }
+        Some(_) => Err(bad_field("partial_execution_targets", "not a list of node ids")),
+    }
+}
+
+/// `extra_data` without its secrets, and the secrets.
+fn split_extra_data(value: Option<Value>) -> Result<(Map<String, Value>, Map<String, Value>), SubmitError> {
+    let mut extra_data = match value {
+        None => Map::new(),
+        Some(Value::Object(map)) => map,
+        Some(_) => return Err(bad_field("extra_data", "not an object")),
+    };
+    let keys: Vec<_> = extra_data.keys().filter(|key| is_secret(key)).cloned().collect();
+    let mut secrets = Map::new();
+    for key in keys {
+        if let Some(value) = extra_data.shift_remove(&key) {
+            secrets.insert(key, value);
+        }
+    }
+    Ok((extra_data, secrets))
+}
+
+fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key) || key.starts_with("auth_token_") || key.starts_with("api_key_")
+}

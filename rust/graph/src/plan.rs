@@ -231,3 +231,112 @@ impl ExecutionList {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// A graph written as `node: sources`; names that begin with `out` are outputs, with `async` asynchronous.
+    #[derive(Default)]
+    struct Picture {
+        sources: HashMap<NodeId, Vec<NodeId>>,
+        cached: HashSet<NodeId>,
+    }
+
+    impl GraphView for Picture {
+        fn needs(&self, node: &NodeId) -> Vec<Link> {
+            let sources = self.sources.get(node).cloned().unwrap_or_default();
+            sources.into_iter().map(|node| Link { node, slot: 0 }).collect()
+        }
+        fn is_output(&self, node: &NodeId) -> bool {
+            node.starts_with("out")
+        }
+        fn is_async(&self, node: &NodeId) -> bool {
+            node.starts_with("async")
+        }
+        fn is_cached(&self, node: &NodeId) -> bool {
+            self.cached.contains(node)
+        }
+    }
+
+    fn picture(edges: &[(&str, &[&str])]) -> Picture {
+        let sources = edges.iter().map(|(node, sources)| {
+            (NodeId::from(*node), sources.iter().map(|source| NodeId::from(*source)).collect())
+        });
+        Picture { sources: sources.collect(), ..Picture::default() }
+    }
+
+    fn run(list: &mut ExecutionList) -> Vec<String> {
+        let mut order = Vec::new();
+        while let Some(node) = list.next() {
+            order.push(node.to_string());
+            list.complete(&node);
+        }
+        order
+    }
+
+    fn order(picture: &Picture, outputs: &[&str]) -> Vec<String> {
+        let mut list = ExecutionList::new();
+        outputs.iter().for_each(|output| list.add(&NodeId::from(*output), picture));
+        let order = run(&mut list);
+        assert!(list.is_done());
+        order
+    }
+
+    #[test]
+    fn outputs_and_asynchronous_nodes_come_first_then_what_is_close_to_outputs() {
+        let graph = picture(&[
+            ("out", &["far", "near", "async"]),
+            ("near", &["nearer"]),
+            ("far", &["farther"]),
+            ("farther", &["farthest"]),
+        ]);
+        assert_eq!(order(&graph, &["out"]), ["async", "nearer", "near", "farthest", "farther", "far", "out"]);
+    }
+
+    #[test]
+    fn a_cached_node_is_walked_for_its_consumer_but_nothing_behind_it_is() {
+        let mut graph = picture(&[("out", &["a"]), ("a", &["b"]), ("b", &["c"])]);
+        graph.cached.insert("b".into());
+        assert_eq!(order(&graph, &["out"]), ["b", "a", "out"]);
+        graph.cached.insert("out".into());
+        assert_eq!(order(&graph, &["out"]), ["out"]);
+    }
+
+    #[test]
+    fn a_cycle_is_stuck_not_endless() {
+        let graph = picture(&[("out", &["a"]), ("a", &["b"]), ("b", &["a"])]);
+        let mut list = ExecutionList::new();
+        list.add(&"out".into(), &graph);
+        assert!(run(&mut list).is_empty());
+        assert!(!list.is_done() && list.stuck().is_some());
+    }
+
+    #[test]
+    fn a_node_that_is_put_back_waits_for_its_new_source() {
+        let graph = picture(&[("out", &["lazy"]), ("source", &["deep"])]);
+        let mut list = ExecutionList::new();
+        list.add(&"out".into(), &graph);
+        let lazy = list.next();
+        assert_eq!(lazy.as_deref(), Some("lazy"));
+        list.add_edge(&"source".into(), &"lazy".into(), &graph);
+        list.put_back(&"lazy".into());
+        assert_eq!(run(&mut list), ["deep", "source", "lazy", "out"]);
+    }
+
+    #[test]
+    fn planning_a_long_chain_and_a_wide_fan_is_quick() {
+        let mut graph = Picture::default();
+        let name = |i: usize| NodeId::from(i.to_string());
+        for i in 1..100_000 {
+            graph.sources.insert(name(i), vec![name(i - 1)]);
+        }
+        graph.sources.insert("out".into(), (0..50_000).map(name).collect());
+        let begun = std::time::Instant::now();
+        assert_eq!(order(&graph, &["out"]).len(), 50_001);
+        // Generous: this is about squares, not about machines.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+}

@@ -7,4 +7,5 @@ mod basics;
 mod cache;
 mod events;
 mod flow;
+mod reference;
 mod support;

@@ -4,27 +4,39 @@
 //! ([`worker`]); the store has a writer thread of its own. They meet in [`queue`] (prompts on their way
 //! to a worker) and in [`dispatcher`] (events on their way to clients).
 //!
+//! - `listen`: connections, bounded in number and time.
 //! - [`settings`]: everything that can be configured, in one struct.
 //! - [`server`]: start, listen, stop.
 //! - [`state`]: what every route sees.
 //! - [`error`]: refusals as typed JSON.
 //! - [`security`]: who may ask at all: Host, Origin, Sec-Fetch and token checks.
 //! - [`dispatcher`]: events on their way to clients.
+//! - [`queue`]: prompts on their way to a worker; [`submit`]: from a request to there.
+//! - [`worker`]: the compute threads; [`job`]: what is kept of a prompt that has ended.
+//! - [`ws`]: one socket of a session.
 //! - [`body`]: request bodies, bounded in size and time.
+//! - [`blocking`]: work away from the threads that serve sockets.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
 //! - [`host`]: folders and embedded models, as nodes see them.
 //! - [`routes`]: one file a resource.
 
+pub mod blocking;
 pub mod body;
 pub mod dispatcher;
 pub mod error;
 pub mod extension;
 pub mod host;
+pub mod job;
+mod listen;
+pub mod queue;
 pub mod routes;
 pub mod security;
 pub mod server;
 pub mod settings;
 pub mod state;
+pub mod submit;
+pub mod worker;
+pub mod ws;
 
 pub use error::ApiError;
 pub use host::{EmbeddedModel, FolderHost};

@@ -59,6 +59,8 @@ pub struct RunningPrompt {
     pub cancel: CancelToken,
     /// When it began, in ms since the epoch.
     pub started: i64,
+    /// A client asked for the interruption; else the server is stopping.
+    asked: bool,
 }
 
 /// What `POST /free` asks for.
@@ -102,13 +104,7 @@ pub struct JobQueue {
 impl JobQueue {
     /// An empty queue.
     pub fn new(store: Arc<dyn Store>, sink: Arc<dyn EventSink>) -> Self {
-        Self {
-            store,
-            sink,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            counter: AtomicI64::new(0),
-        }
+        Self { store, sink, state: Mutex::default(), changed: Condvar::new(), counter: AtomicI64::new(0) }
     }
 
     /// Where it is kept.
@@ -175,8 +171,12 @@ impl JobQueue {
                         return Work::Free(request);
                     }
                     if let Some((_, prompt)) = state.pending.pop_first() {
-                        let running =
-                            RunningPrompt { prompt, cancel: CancelToken::default(), started: now_ms() };
+                        let running = RunningPrompt {
+                            prompt,
+                            cancel: CancelToken::default(),
+                            started: now_ms(),
+                            asked: false,
+                        };
                         state.running.push(running.clone());
                         break running;
                     }
@@ -248,15 +248,28 @@ impl JobQueue {
 
     /// Interrupts running prompts: that one, or all for `None`. Whether one was running.
     pub fn interrupt(&self, prompt_id: Option<&str>) -> bool {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let mut any = false;
-        for running in &state.running {
+        for running in &mut state.running {
             if prompt_id.is_none_or(|id| id == running.prompt.prompt_id.as_ref()) {
+                running.asked = true;
                 running.cancel.cancel();
                 any = true;
             }
         }
         any
+    }
+
+    /// Interrupts whatever runs because the server stops: it is put back and runs again in the next process.
+    pub fn suspend(&self) {
+        for running in &self.state.lock().running {
+            running.cancel.cancel();
+        }
+    }
+
+    /// Whether a client asked to interrupt that running prompt.
+    pub fn was_interrupted(&self, seq: i64) -> bool {
+        self.state.lock().running.iter().any(|running| running.prompt.seq == seq && running.asked)
     }
 
     /// Asks each of `workers` workers to give memory back when its prompt has ended.
@@ -284,10 +297,7 @@ impl JobQueue {
     /// Waits until nothing runs. Whether that was so in time.
     pub fn wait_idle(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
-        !self
-            .changed
-            .wait_while_for(&mut state, |state| !state.running.is_empty(), timeout)
-            .timed_out()
+        !self.changed.wait_while_for(&mut state, |state| !state.running.is_empty(), timeout).timed_out()
     }
 
     /// Tells everyone how many prompts are left.

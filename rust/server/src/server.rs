@@ -1,29 +1,44 @@
-//! Start, listen, stop.
+//! Start, run, stop.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use rushlight_runtime::Host;
-use tokio::net::{TcpListener, TcpStream};
+use candle_core::Device;
+use parking_lot::{Mutex, RwLock};
+use rushlight_runtime::{ClassTable, ExecutorOptions, Host, Registry};
+use rushlight_store::{Store, StoreError};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tower::Service;
 
+use crate::dispatcher::Dispatcher;
+use crate::listen::Acceptor;
+use crate::queue::{JobQueue, QueuedPrompt};
 use crate::routes;
-use crate::security::Connection;
 use crate::settings::ServerSettings;
 use crate::state::{App, AppState};
+use crate::worker;
+
+/// How long a suspended prompt has to reach its next check.
+const SUSPEND_GRACE: Duration = Duration::from_secs(3);
+
+/// How long sockets have to take their close frame.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a server is made of beside its settings.
 pub struct Parts {
     /// Files and models.
     pub host: Arc<dyn Host>,
+    /// Native node classes.
+    pub registry: Registry,
+    /// Where queue and history are kept.
+    pub store: Arc<dyn Store>,
+    /// One compute thread each.
+    pub devices: Vec<Device>,
+    /// How executors work.
+    pub executor: ExecutorOptions,
 }
 
 /// Why a server did not start.
@@ -37,6 +52,12 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// What the last process left cannot be read.
+    #[error("cannot read the queue: {0}")]
+    Store(#[from] StoreError),
+    /// No thread for a device.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
 }
 
 /// Starts servers.
@@ -48,10 +69,11 @@ pub struct RunningServer {
     state: AppState,
     stop: watch::Sender<bool>,
     listeners: JoinSet<()>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Opens the sockets and serves them. Must be called within a tokio runtime.
+    /// Opens the sockets, queues what the last process left, and serves. Must be called within a tokio runtime.
     ///
     /// # Errors
     /// [`StartError`] when something the server needs cannot be had.
@@ -64,7 +86,26 @@ impl Server {
             sockets.push((listener, bound));
         }
         let connections = Arc::new(Semaphore::new(settings.limits.connections));
-        let state = AppState::new(App { settings, host: parts.host });
+        let dispatcher = Dispatcher::new(settings.limits.clone());
+        let queue = Arc::new(JobQueue::new(parts.store, dispatcher.clone()));
+        recover(&queue)?;
+        let classes = Arc::new(ClassTable::new(parts.registry, parts.host.clone()));
+        let state = AppState::new(App {
+            settings,
+            host: parts.host,
+            dispatcher,
+            queue,
+            workers: parts.devices.len(),
+            extension: None,
+            classes: RwLock::new(classes),
+            ready: Default::default(),
+            object_info: Mutex::new(None),
+        });
+        let mut workers = Vec::new();
+        for (index, device) in parts.devices.into_iter().enumerate() {
+            let worker = worker::spawn(state.clone(), index, device, parts.executor.clone());
+            workers.push(worker.map_err(StartError::Thread)?);
+        }
         let (stop, stopped) = watch::channel(false);
         let router = routes::router(state.clone());
         let mut listeners = JoinSet::new();
@@ -79,8 +120,29 @@ impl Server {
             };
             listeners.spawn(acceptor.run(listener));
         }
-        Ok(RunningServer { addresses, state, stop, listeners })
+        state.set_ready();
+        Ok(RunningServer { addresses, state, stop, listeners, workers })
     }
+}
+
+/// Queues what the last process left.
+fn recover(queue: &JobQueue) -> Result<(), StoreError> {
+    let recovered = queue.store().recover()?;
+    if !recovered.prompts.is_empty() {
+        tracing::info!(prompts = recovered.prompts.len(), "queued again what was left");
+    }
+    queue.set_number(recovered.next_counter);
+    for prompt in recovered.prompts {
+        queue.admit(QueuedPrompt {
+            seq: prompt.seq,
+            number: prompt.number,
+            prompt_id: prompt.prompt_id,
+            item: prompt.item,
+            secrets: Default::default(),
+            attempts: prompt.attempts,
+        });
+    }
+    Ok(())
 }
 
 impl RunningServer {
@@ -99,79 +161,92 @@ impl RunningServer {
         &self.state
     }
 
-    /// Stops: no new connections, open requests are finished.
+    /// Serves until the process is told to end (SIGINT or SIGTERM), then shuts down; a second signal ends the process
+    /// at once.
+    ///
+    /// # Errors
+    /// When the system doesn't give signals.
+    pub async fn run_until_signal(self) -> std::io::Result<()> {
+        let mut signals = Signals::new()?;
+        signals.next().await;
+        tracing::info!("stopping; once more to end at once");
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(130);
+        });
+        self.shutdown().await;
+        Ok(())
+    }
+
+    /// Stops. The running prompt may finish within the settings' deadline; then it is interrupted and left in the
+    /// queue for the next process. Clients get a close frame.
     pub async fn shutdown(mut self) {
         // Nobody listening any more is what is wanted.
         let _ = self.stop.send(true);
+        let state = self.state.clone();
+        let workers = std::mem::take(&mut self.workers);
+        state.queue.stop();
+        state.set_stopped();
+        let _ = tokio::task::spawn_blocking(move || finish_or_put_back(&state, workers)).await;
+        self.state.dispatcher.close_all(1001, "the server is stopping");
+        let deadline = tokio::time::Instant::now() + CLOSE_GRACE;
+        while !self.state.dispatcher.connected().is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         while self.listeners.join_next().await.is_some() {}
+        let state = self.state.clone();
+        let _ = tokio::task::spawn_blocking(move || {
+            if let Some(extension) = &state.extension {
+                extension.stop();
+            }
+            state.queue.store().close();
+        })
+        .await;
     }
 }
 
-/// Accepts connections of one listener.
-struct Acceptor {
-    router: Router,
-    state: AppState,
-    /// One permit an open connection, shared by all listeners.
-    connections: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
-}
-
-impl Acceptor {
-    async fn run(mut self, listener: TcpListener) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = self.stopped.wait_for(|stopped| *stopped) => return,
-            };
-            match accepted {
-                Ok((stream, peer)) => self.accept(stream, peer),
-                // Out of descriptors: waiting lets connections end; refusing would spin.
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
+fn finish_or_put_back(state: &AppState, workers: Vec<JoinHandle<()>>) {
+    let queue = &state.queue;
+    if !queue.wait_idle(state.settings.limits.shutdown_deadline) {
+        tracing::info!("the running prompt is put back into the queue");
+        queue.suspend();
+        if !queue.wait_idle(SUSPEND_GRACE) {
+            // A node that never looks at its interrupt: the process ends under it.
+            for running in queue.snapshot().0 {
+                queue.put_back(&running);
             }
+            return;
         }
     }
+    for worker in workers {
+        if worker.join().is_err() {
+            tracing::error!("a compute thread panicked");
+        }
+    }
+}
 
-    fn accept(&self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(permit) = self.connections.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, "connection refused: too many are open");
-            return;
-        };
-        // Events are small and must not wait for more.
-        let _ = stream.set_nodelay(true);
-        let Ok(local) = stream.local_addr() else { return };
-        let connection = Connection { peer, local };
-        let router = self.router.clone();
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.state.settings.limits.head_timeout)
-            .max_buf_size(64 << 10);
-        let mut stopped = self.stopped.clone();
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let mut request = request.map(Body::new);
-                request.extensions_mut().insert(connection);
-                let mut router = router.clone();
-                async move {
-                    Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {}))
-                }
-            });
-            let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-            tokio::pin!(serving);
-            let ended = tokio::select! {
-                ended = serving.as_mut() => ended,
-                _ = async { stopped.wait_for(|stopped| *stopped).await.is_ok() } => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, %error, "connection ended");
-            }
-            drop(permit);
-        });
+/// SIGINT and SIGTERM.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            #[cfg(unix)]
+            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for one.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = self.terminate.recv() => {}
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
     }
 }

@@ -97,7 +97,9 @@ pub fn enqueue(
 ) {
     let item: Arc<str> = match serde_json::to_string(&checked.item) {
         Ok(item) => item.into(),
-        Err(error) => return done(Err(rejected("invalid_prompt", "The prompt cannot be stored", error.to_string()))),
+        Err(error) => {
+            return done(Err(rejected("invalid_prompt", "The prompt cannot be stored", error.to_string())));
+        }
     };
     let prompt = NewPrompt {
         number: checked.number.as_f64().unwrap_or(0.0),
@@ -147,9 +149,7 @@ fn truthy(value: &Value) -> bool {
 fn targets(value: Option<&Value>) -> Result<Option<Vec<String>>, SubmitError> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Array(items)) => {
-            Ok(Some(items.iter().map(rushlight_graph::python::to_str).collect()))
-        }
+        Some(Value::Array(items)) => Ok(Some(items.iter().map(rushlight_graph::python::to_str).collect())),
         Some(_) => Err(bad_field("partial_execution_targets", "not a list of node ids")),
     }
 }

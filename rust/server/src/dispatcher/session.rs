@@ -200,6 +200,15 @@ impl Session {
         self.wake.notify_waiters();
     }
 
+    /// Why `socket` is to close, if it is.
+    pub fn closing(&self, socket: u64) -> Option<(u16, &'static str)> {
+        let state = self.state.lock();
+        if state.socket != socket {
+            return Some((CLOSE_REPLACED, "the session has a newer connection"));
+        }
+        state.closing
+    }
+
     /// What `socket`'s task is to do: at most `max` frames at a time.
     pub fn next(&self, socket: u64, max: usize) -> Next {
         let mut state = self.state.lock();

@@ -1,6 +1,13 @@
 //! Routes, one file a resource. Each is served as it is and under `/api`.
 //!
 //! - [`features`]: `/features`.
+//! - [`history`]: `/history`.
+//! - [`interrupt`]: `/interrupt`, `/free`.
+//! - [`jobs`]: `/jobs`.
+//! - [`object_info`]: `/object_info`.
+//! - [`prompt`]: `/prompt`.
+//! - [`queue`]: `/queue`.
+//! - [`socket`]: `/ws`.
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -10,6 +17,13 @@ use crate::security;
 use crate::state::AppState;
 
 pub mod features;
+pub mod history;
+pub mod interrupt;
+pub mod jobs;
+pub mod object_info;
+pub mod prompt;
+pub mod queue;
+pub mod socket;
 
 /// Every route, behind the security layer.
 pub fn router(state: AppState) -> Router {
@@ -24,5 +38,13 @@ pub fn router(state: AppState) -> Router {
 
 /// The routes of each resource, without prefix.
 fn resources() -> Router<AppState> {
-    Router::new().merge(features::routes())
+    Router::new()
+        .merge(features::routes())
+        .merge(history::routes())
+        .merge(interrupt::routes())
+        .merge(jobs::routes())
+        .merge(object_info::routes())
+        .merge(prompt::routes())
+        .merge(queue::routes())
+        .merge(socket::routes())
 }

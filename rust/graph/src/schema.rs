@@ -50,7 +50,8 @@ pub struct InputSpec {
     pub ty: InputType,
     /// Options in order: `default`, `min`, `max`, `lazy`, `options`, …
     pub options: Map<String, Value>,
-    /// `/object_info` shows `[TYPE]` in place of `[TYPE, {}]`, as upstream does where a class gives no options.
+    /// `/object_info` shows `[TYPE]` in place of `[TYPE, {}]` (of `TYPE` for a hidden input), as upstream does for
+    /// some classes.
     pub bare: bool,
 }
 
@@ -279,6 +280,7 @@ impl NodeSchema {
                 .iter()
                 .map(|input| {
                     let config = match presence {
+                        Presence::Hidden if input.bare => json!([input.ty.to_json()]),
                         Presence::Hidden => input.ty.to_json(),
                         _ => input.config_json(),
                     };

@@ -1,1 +1,20 @@
-//! See the crate description in Cargo.toml.
+//! Rushlight's native nodes, one file a family.
+//!
+//! A node is a schema and a function from typed inputs to outputs; [`register`] adds them all. To add one, write both in
+//! its family's file and add its line to the family's `register`.
+
+mod catalog;
+mod define;
+#[cfg(any(test, feature = "goldens"))]
+pub mod goldens;
+mod image;
+mod latent;
+mod picture;
+mod prelude;
+mod primitive;
+mod pytext;
+mod spec;
+#[cfg(any(test, feature = "goldens"))]
+mod testing;
+
+pub use catalog::register;

@@ -1,0 +1,14 @@
+//! The list of families.
+
+use rushlight_runtime::Registry;
+
+use crate::{image, latent, primitive};
+
+/// Adds every native class.
+pub fn register(registry: &mut Registry) {
+    primitive::register(registry);
+    image::io::register(registry);
+    image::scale::register(registry);
+    latent::empty::register(registry);
+    latent::transform::register(registry);
+}

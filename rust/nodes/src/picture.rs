@@ -1,0 +1,15 @@
+//! Pictures as numbers: decoding, encoding, resizing.
+//!
+//! - [`pixels`]: a batch on the host.
+//! - [`resize`]: PyTorch's interpolations; [`lanczos`]: PIL's; [`bislerp`]: spherical.
+//! - [`decode`], [`encode`]: files.
+
+pub(crate) mod bislerp;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod lanczos;
+pub(crate) mod pixels;
+pub(crate) mod resize;
+
+pub(crate) use pixels::Pixels;
+pub(crate) use resize::Method;

@@ -51,14 +51,14 @@ impl LoadOptions {
     }
 
     /// Weights of a text encoder or diffusion model.
-    pub(crate) fn weights(&self, dict: StateDict) -> Weights {
+    pub fn weights(&self, dict: StateDict) -> Weights {
         let dtype = self.dtype_for(&dict);
         Weights::new(dict, dtype, &self.device)
     }
 
     /// Weights of a VAE: activations of the published ones overflow half precision, so `f32` unless
     /// another type is asked for.
-    pub(crate) fn vae_weights(&self, dict: StateDict) -> Weights {
+    pub fn vae_weights(&self, dict: StateDict) -> Weights {
         let dtype = self.dtype.filter(|&dtype| dtype != DType::F16).unwrap_or(DType::F32);
         Weights::new(dict, dtype, &self.device)
     }

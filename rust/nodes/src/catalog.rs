@@ -2,7 +2,7 @@
 
 use rushlight_runtime::Registry;
 
-use crate::{image, latent, primitive};
+use crate::{image, latent, model, primitive};
 
 /// Adds every native class.
 pub fn register(registry: &mut Registry) {
@@ -11,4 +11,7 @@ pub fn register(registry: &mut Registry) {
     image::scale::register(registry);
     latent::empty::register(registry);
     latent::transform::register(registry);
+    model::loaders::register(registry);
+    model::clip::register(registry);
+    model::vae::register(registry);
 }

@@ -9,6 +9,7 @@ mod define;
 pub mod goldens;
 mod image;
 mod latent;
+mod model;
 mod picture;
 mod prelude;
 mod primitive;

@@ -1,5 +1,6 @@
 //! JSON → [`Prompt`], without judging inputs: only what no prompt can do without is an error.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -28,30 +29,43 @@ impl Prompt {
             let details = format!("{} nodes, the limit is {MAX_NODES}", object.len());
             return Err(invalid("Prompt has too many nodes", details));
         }
-        let nodes = object.iter().map(|(id, node)| Ok((NodeId::from(id.as_str()), parse_node(id, node)?)));
+        let mut names = Names::default();
+        let nodes = object
+            .iter()
+            .map(|(id, node)| Ok((NodeId::from(id.as_str()), parse_node(id, node, &mut names)?)));
         Ok(Self { nodes: nodes.collect::<Result<_, PromptRejected>>()? })
     }
 }
 
-fn parse_node(id: &str, json: &Value) -> Result<PromptNode, PromptRejected> {
+/// Names of classes and inputs, each stored once however many nodes use it.
+#[derive(Default)]
+struct Names<'a>(HashMap<&'a str, Arc<str>>);
+
+impl<'a> Names<'a> {
+    fn share(&mut self, name: &'a str) -> Arc<str> {
+        self.0.entry(name).or_insert_with(|| name.into()).clone()
+    }
+}
+
+fn parse_node<'a>(id: &str, json: &'a Value, names: &mut Names<'a>) -> Result<PromptNode, PromptRejected> {
     let class_type = json.get("class_type").and_then(Value::as_str).ok_or_else(|| {
         invalid("A node has no class_type, so the prompt cannot run.", format!("Node ID '#{id}'"))
     })?;
     let inputs = match json.get("inputs") {
-        Some(Value::Object(inputs)) => parse_inputs(inputs),
+        Some(Value::Object(inputs)) => parse_inputs(inputs, names),
         _ => IndexMap::new(),
     };
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(Arc::from);
     Ok(PromptNode {
-        class_type: class_type.into(),
+        class_type: names.share(class_type),
         inputs,
         title: text(json.get("_meta").and_then(|meta| meta.get("title"))),
         override_display_id: text(json.get("override_display_id")),
     })
 }
 
-fn parse_inputs(inputs: &Map<String, Value>) -> IndexMap<Arc<str>, Input> {
-    inputs.iter().map(|(name, value)| (Arc::from(name.as_str()), parse_input(value))).collect()
+fn parse_inputs<'a>(inputs: &'a Map<String, Value>, names: &mut Names<'a>) -> IndexMap<Arc<str>, Input> {
+    inputs.iter().map(|(name, value)| (names.share(name), parse_input(value))).collect()
 }
 
 /// One input: a link, an unwrapped `__value__`, or the constant as it stands.

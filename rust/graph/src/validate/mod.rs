@@ -137,6 +137,12 @@ fn look_up_classes(prompt: &Prompt, classes: &dyn Classes) -> Result<Schemas, Pr
 
 /// Puts a converted constant into the graph and into its JSON.
 fn store(prompt: &mut Prompt, json: &mut Value, id: &NodeId, name: Arc<str>, input: Input) {
+    let Some(prompt_slot) = prompt.nodes.get_mut(id).and_then(|node| node.inputs.get_mut(&name)) else {
+        return;
+    };
+    if *prompt_slot == input {
+        return;
+    }
     if let Input::Constant(value) = &input
         && let Some(slot) = json
             .get_mut(id.as_ref())
@@ -147,9 +153,7 @@ fn store(prompt: &mut Prompt, json: &mut Value, id: &NodeId, name: Arc<str>, inp
     {
         *slot = value.clone();
     }
-    if let Some(node) = prompt.nodes.get_mut(id) {
-        node.inputs.insert(name, input);
-    }
+    *prompt_slot = input;
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) struct Checked {
     /// Constants in their input's type.
     pub(super) converted: IndexMap<Arc<str>, Input>,
     /// Nodes it links to, and through which input.
-    pub(super) links: Vec<(NodeId, Via)>,
+    pub(super) links: Vec<(NodeId, Arc<str>)>,
 }
 
 /// What checks look things up in.
@@ -65,7 +65,7 @@ impl Surroundings<'_> {
                     if !types_match(&output, spec) {
                         mismatches.push((spec, errors::return_type_mismatch(spec, &output, value)));
                     }
-                    checked.links.push(linked(spec, link, value));
+                    checked.links.push((link, spec.name.clone()));
                 }
                 Some(value @ Value::Array(_)) => checked.errors.push(errors::bad_linked_input(spec, value)),
                 Some(value) => checked.convert(spec, value),
@@ -82,7 +82,7 @@ impl Surroundings<'_> {
             for (spec, error) in mismatches {
                 checked.errors.push(error);
                 // What lies behind a link that does not fit is not looked at.
-                checked.links.retain(|(_, via)| via.input_name != spec.name.as_ref());
+                checked.links.retain(|(_, name)| *name != spec.name);
             }
         }
         for spec in &declared {
@@ -94,6 +94,20 @@ impl Surroundings<'_> {
             checked.errors.extend(custom_faults(answer, inputs));
         }
         Ok(checked)
+    }
+
+    /// The input of `consumer` by which a node was reached, for the error of a node that cannot be looked at.
+    pub(super) fn via(&self, consumer: &NodeId, input: &str) -> Via {
+        let schema = self.prompt.nodes.get(consumer).and_then(|node| self.schemas.get(&node.class_type));
+        let inputs = self.json.get(consumer.as_ref()).and_then(|node| node.get("inputs"));
+        let value = |name: &str| inputs.and_then(|inputs| inputs.get(name));
+        let declared = schema.map(|schema| declared_inputs(schema, value)).unwrap_or_default();
+        let spec = declared.iter().find(|spec| spec.name.as_ref() == input);
+        Via {
+            input_name: input.to_owned(),
+            input_config: spec.map_or(Value::Null, |spec| spec.config_json()),
+            linked_node: value(input).cloned().unwrap_or_default(),
+        }
     }
 
     /// The node's `inputs` object; `None` for something else in a node that needs no inputs.
@@ -142,7 +156,7 @@ impl Surroundings<'_> {
                 && self.prompt.nodes.contains_key(&link.node)
                 && !declared.iter().any(|spec| spec.name.as_ref() == name)
             {
-                checked.links.push(linked(&InputSpec::new(name, "*"), link.node, value));
+                checked.links.push((link.node, name.as_str().into()));
             }
         }
     }
@@ -159,15 +173,6 @@ impl Checked {
             Err(fault) => self.errors.push(fault),
         }
     }
-}
-
-fn linked(spec: &InputSpec, node: NodeId, link: &Value) -> (NodeId, Via) {
-    let via = Via {
-        input_name: spec.name.to_string(),
-        input_config: spec.config_json(),
-        linked_node: link.clone(),
-    };
-    (node, via)
 }
 
 /// One fault for each input that the class's own validation was given.

@@ -8,7 +8,7 @@ use rushlight_protocol::{InputError, NodeErrors};
 use serde_json::Value;
 
 use super::Schemas;
-use super::errors::{self, Via};
+use super::errors;
 use super::node::Surroundings;
 use crate::classes::Classes;
 use crate::prompt::{Input, NodeId, Prompt};
@@ -31,7 +31,7 @@ struct Verdict {
 
 struct Frame {
     id: NodeId,
-    links: std::vec::IntoIter<(NodeId, Via)>,
+    links: std::vec::IntoIter<(NodeId, Arc<str>)>,
 }
 
 /// The walk's memory.
@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
     pub(super) fn visit(&mut self, output: &NodeId) {
         let mut path: Vec<Frame> = self.enter(output, None).into_iter().collect();
         while let Some(frame) = path.last_mut() {
-            let Some((source, via)) = frame.links.next() else {
+            let Some((source, input)) = frame.links.next() else {
                 let id = frame.id.clone();
                 path.pop();
                 self.leave(&id);
@@ -80,13 +80,13 @@ impl<'a> Walk<'a> {
                     self.in_cycle.get_or_insert((id, source));
                 }
                 Some(_) => {}
-                None => path.extend(self.enter(&source, Some(&via))),
+                None => path.extend(self.enter(&source, Some((&id, &input)))),
             }
         }
     }
 
-    /// Checks one node's own inputs. Returns its frame, or `None` when its links are not to be followed.
-    fn enter(&mut self, id: &NodeId, via: Option<&Via>) -> Option<Frame> {
+    /// Checks one node's own inputs; `reached_by` is the consumer and its input. Returns its frame, or `None` when its links are not to be followed.
+    fn enter(&mut self, id: &NodeId, reached_by: Option<(&NodeId, &str)>) -> Option<Frame> {
         if self.verdicts.contains_key(id) {
             return None;
         }
@@ -100,8 +100,11 @@ impl<'a> Walk<'a> {
                 Some(Frame { id: id.clone(), links: checked.links.into_iter() })
             }
             Err(exception) => {
-                let error = match via {
-                    Some(via) => errors::exception_during_inner_validation(&exception, via),
+                let error = match reached_by {
+                    Some((consumer, input)) => errors::exception_during_inner_validation(
+                        &exception,
+                        &self.around.via(consumer, input),
+                    ),
                     None => errors::exception_during_validation(&exception),
                 };
                 self.verdicts.insert(id.clone(), Verdict { errors: vec![error], ..Verdict::default() });

@@ -13,6 +13,7 @@
 //! | [`checkpoint`] | single-file checkpoints: family and parts |
 //! | [`clip`] | prompts to conditioning |
 //! | [`vae`] | pictures to latents and back |
+//! | [`lora`] | LoRA files and their relatives |
 //! | [`tokenizer`] | prompts to token ids and weights |
 //! | [`testing`] | formula weights and file writing for tests, fixtures and benches |
 //! | [`models`] | the networks, block by block |
@@ -26,6 +27,7 @@ pub mod conditioning;
 pub mod error;
 pub mod guidance;
 pub mod latent_format;
+pub mod lora;
 pub mod model;
 pub mod models;
 pub mod ops;

@@ -5,6 +5,8 @@
 mod clip;
 #[path = "models/common.rs"]
 mod common;
+#[path = "models/lora.rs"]
+mod lora;
 #[path = "models/tiny.rs"]
 mod tiny;
 #[path = "models/tokens.rs"]

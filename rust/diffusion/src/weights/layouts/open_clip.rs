@@ -1,6 +1,6 @@
-//! Other programs' names for the same tensors, as tables from theirs to ours.
+//! OpenCLIP text encoders.
 
-use super::state_dict::{Entry, StateDict};
+use crate::weights::{Entry, StateDict};
 
 /// Suffixes of an OpenCLIP residual block and what they are called in the Hugging Face layout.
 const OPEN_CLIP_BLOCK: [(&str, &str); 5] = [

@@ -16,6 +16,7 @@ use serde_json::Number;
 
 use crate::error::NodeError;
 use crate::host::Host;
+use crate::placement::Placement;
 
 /// Takes events; never waits for a socket. Called from any thread.
 pub trait EventSink: Send + Sync {
@@ -92,6 +93,8 @@ pub struct RunContext {
     pub preview_method: PreviewMethod,
     /// Previews fit in a square of this many pixels.
     pub preview_size: u32,
+    /// Which nodes run in Python although they could run natively.
+    pub placement: Placement,
     progress: Mutex<Progress>,
 }
 
@@ -141,6 +144,7 @@ impl RunContext {
             device,
             preview_method: PreviewMethod::None,
             preview_size: 512,
+            placement: Placement::default(),
             progress: Mutex::default(),
         }
     }

@@ -4,6 +4,7 @@
 //! - [`node`]: the [`Node`] trait, its inputs and outputs.
 //! - [`context`]: what a running node sees of its run: identity, progress, interrupt, files.
 //! - [`host`]: files and models, as the rest of the program offers them.
+//! - [`placement`]: which engine runs which node.
 //! - [`registry`]: class name → node.
 //! - [`error`]: how a node fails.
 //! - [`class_table`]: the registry's schemas, each made once.
@@ -19,6 +20,7 @@ pub mod executor;
 pub mod host;
 pub mod job;
 pub mod node;
+pub mod placement;
 pub mod registry;
 pub mod value;
 
@@ -30,5 +32,6 @@ pub use executor::{DynPrompt, Executor, ExecutorOptions};
 pub use host::Host;
 pub use job::{Job, Outcome};
 pub use node::{Execution, Expansion, ExpansionResult, Fingerprint, Inputs, Node, NodeOutput, Validation};
+pub use placement::{Engines, Placement};
 pub use registry::Registry;
 pub use value::{Audio, Blocker, Latent, Object, Value};

@@ -11,6 +11,7 @@ use serde_json::Map;
 use crate::context::NodeContext;
 use crate::error::NodeError;
 use crate::host::Host;
+use crate::placement::Engines;
 use crate::value::{Audio, Latent, Value};
 
 /// A node class: one schema, one way to run it. Shared by every node of the class.
@@ -62,6 +63,11 @@ pub trait Node: Send + Sync {
         _types: &Map<String, serde_json::Value>,
     ) -> Option<Validation> {
         None
+    }
+
+    /// Which implementations the class has.
+    fn engines(&self) -> Engines {
+        Engines::NATIVE
     }
 
     /// Drops what the class keeps between runs that can be made again, such as loaded models.

@@ -89,8 +89,8 @@ pub struct Pack {
 
 /// The running server, as an extension sees it.
 pub trait Application: Send + Sync {
-    /// Adds classes, as Python implementations beside native ones of the same name.
-    fn register(&self, classes: Vec<(String, Arc<dyn Node>)>);
+    /// Adds classes, as Python implementations beside native ones of the same name; with `prefer`, in front of them.
+    fn register(&self, classes: Vec<(String, Arc<dyn Node>)>, prefer: bool);
 
     /// The native classes.
     fn native(&self) -> Registry;

@@ -16,10 +16,12 @@
 //! - [`ws`]: one socket of a session.
 //! - [`body`]: request bodies, bounded in size and time.
 //! - [`blocking`]: work away from the threads that serve sockets.
+//! - [`application`]: the server, as its extension sees it.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
 //! - [`host`]: folders and embedded models, as nodes see them.
 //! - [`routes`]: one file a resource.
 
+pub mod application;
 pub mod blocking;
 pub mod body;
 pub mod dispatcher;

@@ -8,12 +8,14 @@ use std::time::Duration;
 use candle_core::Device;
 use parking_lot::{Mutex, RwLock};
 use rushlight_runtime::{ClassTable, ExecutorOptions, Host, Registry};
-use rushlight_store::{Store, StoreError};
+use rushlight_store::{Folders, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::application::Handle;
 use crate::dispatcher::Dispatcher;
+use crate::extension::{Application, Extension};
 use crate::listen::Acceptor;
 use crate::queue::{JobQueue, QueuedPrompt};
 use crate::routes;
@@ -31,6 +33,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// Files and models.
     pub host: Arc<dyn Host>,
+    /// The folders behind them.
+    pub folders: Arc<Folders>,
     /// Native node classes.
     pub registry: Registry,
     /// Where queue and history are kept.
@@ -39,6 +43,8 @@ pub struct Parts {
     pub devices: Vec<Device>,
     /// How executors work.
     pub executor: ExecutorOptions,
+    /// What adds classes, routes and files when the sockets are open.
+    pub extension: Option<Arc<dyn Extension>>,
 }
 
 /// Why a server did not start.
@@ -96,7 +102,7 @@ impl Server {
             dispatcher,
             queue,
             workers: parts.devices.len(),
-            extension: None,
+            extension: parts.extension.clone(),
             classes: RwLock::new(classes),
             ready: Default::default(),
             object_info: Mutex::new(None),
@@ -120,9 +126,25 @@ impl Server {
             };
             listeners.spawn(acceptor.run(listener));
         }
-        state.set_ready();
+        match parts.extension {
+            Some(extension) => load(extension, state.clone(), parts.folders).map_err(StartError::Thread)?,
+            None => state.set_ready(),
+        }
         Ok(RunningServer { addresses, state, stop, listeners, workers })
     }
+}
+
+/// Loads the extension on a thread of its own; prompts wait until it has.
+fn load(extension: Arc<dyn Extension>, state: AppState, folders: Arc<Folders>) -> std::io::Result<()> {
+    let run = move || {
+        let handle: Arc<dyn Application> = Arc::new(Handle::new(state.clone(), folders));
+        let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| extension.start(handle)));
+        if started.is_err() {
+            tracing::error!("loading the extension panicked; native nodes go on without it");
+        }
+        state.set_ready();
+    };
+    std::thread::Builder::new().name("rushlight-extension".into()).stack_size(16 << 20).spawn(run).map(drop)
 }
 
 /// Queues what the last process left.
@@ -154,6 +176,13 @@ impl RunningServer {
     /// Every address listened on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Waits until every class is known.
+    pub async fn ready(&self) {
+        let state = self.state.clone();
+        // Only a stopped server ends the wait otherwise.
+        let _ = tokio::task::spawn_blocking(move || state.wait_ready()).await;
     }
 
     /// What its routes see.

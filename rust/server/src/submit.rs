@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rushlight_graph::validate;
 use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
+use rushlight_runtime::placement::place;
 use rushlight_store::StoreError;
 use rushlight_store::records::NewPrompt;
 use serde_json::{Map, Number, Value};
@@ -83,6 +84,7 @@ pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
 
     let classes = state.classes();
     let valid = validate(&prompt, classes.as_ref(), targets.as_deref()).map_err(Box::new)?;
+    place(&valid.prompt, classes.as_ref()).map_err(Box::new)?;
     let outputs = valid.outputs.iter().map(|id| id.to_string()).collect();
     let item = QueueItem(number.clone(), prompt_id.clone(), valid.json, extra_data, outputs);
     let accepted = PromptAccepted { prompt_id, number: number.clone(), node_errors: valid.node_errors };

@@ -11,6 +11,7 @@ use candle_core::Device;
 use rushlight_protocol::event::ExecutionError;
 use rushlight_protocol::{Audience, Event, HistoryStatus, QueueItem};
 use rushlight_runtime::context::PreviewMethod;
+use rushlight_runtime::placement::place;
 use rushlight_runtime::{Executor, ExecutorOptions, Job, Outcome, RunContext};
 use rushlight_store::records::FinishedPrompt;
 
@@ -110,7 +111,8 @@ impl Worker {
             match Job::from_item(&item, &prompt.secrets, self.state.classes().as_ref()) {
                 Err(rejected) => failed(prompt, "ValueError", rejected.to_string()),
                 Ok(job) => {
-                    let context = self.context(running, &item, audience.clone());
+                    let mut context = self.context(running, &item, audience.clone());
+                    context.placement = place(&job.prompt, self.state.classes().as_ref()).unwrap_or_default();
                     let run = || executor.run(&job, Arc::new(context));
                     match catch_unwind(AssertUnwindSafe(run)) {
                         Ok(outcome) => outcome,

@@ -1,6 +1,7 @@
 //! Routes, one file a resource. Each is served as it is and under `/api`.
 //!
 //! - [`features`]: `/features`.
+//! - [`forward`]: routes of nodes.
 //! - [`history`]: `/history`.
 //! - [`interrupt`]: `/interrupt`, `/free`.
 //! - [`jobs`]: `/jobs`.
@@ -17,6 +18,7 @@ use crate::security;
 use crate::state::AppState;
 
 pub mod features;
+pub mod forward;
 pub mod history;
 pub mod interrupt;
 pub mod jobs;
@@ -30,6 +32,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .merge(resources())
         .nest("/api", resources())
+        .fallback(forward::forward)
         // Bodies are bounded by `body::read`, which knows the setting and a time limit.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(state.clone(), security::guard))

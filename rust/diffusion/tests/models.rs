@@ -7,6 +7,8 @@ mod clip;
 mod common;
 #[path = "models/lora.rs"]
 mod lora;
+#[path = "models/others.rs"]
+mod others;
 #[path = "models/tiny.rs"]
 mod tiny;
 #[path = "models/tokens.rs"]

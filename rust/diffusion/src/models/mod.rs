@@ -8,10 +8,16 @@
 //! | [`clip`] | the CLIP text encoder |
 //! | [`unet`] | the UNet of Stable Diffusion 1.x, 2.x and XL |
 //! | [`vae`] | the autoencoder between pixels and latents |
+//! | [`controlnet`] | control pictures to residuals of a UNet |
+//! | [`taesd`] | the tiny autoencoder of previews |
+//! | [`esrgan`] | upscaling of pictures |
 
 pub mod clip;
+pub mod controlnet;
+pub mod esrgan;
 pub mod layers;
 pub mod resnet;
+pub mod taesd;
 pub mod transformer;
 pub mod unet;
 pub mod vae;

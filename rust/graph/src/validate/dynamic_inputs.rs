@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+use crate::prompt::{Input, PromptNode};
 use crate::schema::{InputSpec, InputType, NodeSchema, Presence};
 
 const DYNAMIC_COMBO: &str = "COMFY_DYNAMICCOMBO_V3";
@@ -42,6 +43,25 @@ pub fn declared_inputs<'s, 'v>(
         }
     }
     found
+}
+
+/// The declaration of one input of a node, also of one that exists only for the values of others.
+pub fn find_declared<'s>(
+    schema: &'s NodeSchema,
+    node: &PromptNode,
+    name: &str,
+) -> Option<Cow<'s, InputSpec>> {
+    if let Some(spec) = schema.find_input(name) {
+        return Some(Cow::Borrowed(spec));
+    }
+    if !name.contains('.') {
+        return None;
+    }
+    let constant = |name: &str| match node.inputs.get(name) {
+        Some(Input::Constant(value)) => Some(value),
+        _ => None,
+    };
+    declared_inputs(schema, constant).into_iter().find(|spec| spec.name.as_ref() == name)
 }
 
 /// Inputs of the combo's option of that key; none for an unknown key.

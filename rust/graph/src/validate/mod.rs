@@ -25,7 +25,7 @@ use crate::prompt::{Input, NodeId, Prompt};
 use crate::python;
 use crate::schema::NodeSchema;
 
-pub use dynamic_inputs::declared_inputs;
+pub use dynamic_inputs::{declared_inputs, find_declared};
 use walk::Walk;
 
 /// A prompt that can run: every wanted output and all its ancestors passed.

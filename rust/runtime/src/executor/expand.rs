@@ -1,6 +1,6 @@
 //! Graphs that nodes put in their own place.
 
-use rushlight_graph::{Classes, NodeId};
+use rushlight_graph::{Classes, Link, NodeId};
 use serde_json::Value as Json;
 
 use super::call::{Call, Stop};
@@ -41,6 +41,7 @@ impl Walk<'_> {
                             added.extend(
                                 ids.map_err(|failure| Failure { inputs: describe_inputs(lists), ..failure })?,
                             );
+                            result_links(&results).for_each(|link| self.uses.add(link));
                             results
                         }
                         None => output.values.into_iter().map(ExpansionResult::Value).collect(),
@@ -62,11 +63,8 @@ impl Walk<'_> {
         }
         open.ui = merge::merge_ui(uis);
         self.compute_keys(added.iter().cloned());
-        let links = open.calls.iter().flatten().filter_map(|result| match result {
-            ExpansionResult::Link(link) => Some(link.node.clone()),
-            ExpansionResult::Value(_) => None,
-        });
-        let links: Vec<NodeId> = links.collect();
+        let links = open.calls.iter().flat_map(|results| result_links(results));
+        let links: Vec<NodeId> = links.map(|link| link.node.clone()).collect();
         self.plan(|list, view| {
             use rushlight_graph::GraphView;
             for node in added.iter().filter(|node| view.is_output(node)) {
@@ -89,6 +87,7 @@ impl Walk<'_> {
                     format!("the expansion of node '{parent}' names an unknown class '{}'", node.class_type);
                 return Err(Failure::new("KeyError", message));
             }
+            self.uses.add_node(&node);
             if !self.prompt.write().add(id.clone(), node, parent) {
                 let message =
                     format!("the expansion of node '{parent}' has a node '{id}', which exists already");
@@ -99,20 +98,39 @@ impl Walk<'_> {
         Ok(added)
     }
 
+    /// Results of an expansion's nodes that only its node needed are let go.
+    fn release_results(&mut self, results: &[ExpansionResult]) {
+        for link in result_links(results) {
+            if self.uses.release(link) {
+                self.results.remove(&link.node);
+                self.found.remove(&link.node);
+            }
+        }
+    }
+
     /// The nodes that a node expanded into are done: its outputs are theirs.
     pub(super) fn end_expansion(&mut self, place: Place, open: Open) -> Result<Step, Stop> {
         let mut calls = Vec::with_capacity(open.calls.len());
-        for results in open.calls {
+        for results in &open.calls {
             let mut parts = Vec::with_capacity(results.len());
             for result in results {
                 parts.push(match result {
-                    ExpansionResult::Value(value) => Part::Value(value),
-                    ExpansionResult::Link(link) => Part::Values(self.resolve(&link)?.unwrap_or_default()),
+                    ExpansionResult::Value(value) => Part::Value(value.clone()),
+                    ExpansionResult::Link(link) => Part::Values(self.resolve(link)?.unwrap_or_default()),
                 });
             }
             calls.push(parts);
         }
+        open.calls.iter().for_each(|results| self.release_results(results));
         self.finish_node(&place, calls, open.ui, open.blocked);
         Ok(Step::Done)
     }
+}
+
+/// The results that come from nodes of the expansion.
+fn result_links(results: &[ExpansionResult]) -> impl Iterator<Item = &Link> {
+    results.iter().filter_map(|result| match result {
+        ExpansionResult::Link(link) => Some(link),
+        ExpansionResult::Value(_) => None,
+    })
 }

@@ -6,6 +6,7 @@
 //! - [`call`]: calls over those lists; panics are caught here.
 //! - [`merge`]: results of several calls as one.
 //! - [`expand`]: graphs that nodes put in their own place.
+//! - [`uses`]: how long results are held.
 //! - [`view`]: what planning and cache keys ask of the run.
 //! - [`report`]: errors as clients see them.
 //!
@@ -17,6 +18,7 @@ mod inputs;
 mod merge;
 mod report;
 mod step;
+mod uses;
 mod view;
 mod walk;
 

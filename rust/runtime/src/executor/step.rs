@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rushlight_graph::cache_key::KeyFacts;
+use rushlight_graph::validate::find_declared;
 use rushlight_graph::{Input, Link, NodeId, NodeSchema, PromptNode};
 use rushlight_protocol::{Event, NodeMeta, NodeState};
 use serde_json::Value as Json;
@@ -124,6 +125,12 @@ impl Walk<'_> {
             Some(result) => Some(result.clone()),
             None => self.find_cached(&link.node),
         };
+        if result.is_none() && self.list.is_complete(&link.node) {
+            return Err(Failure::new(
+                "RuntimeError",
+                format!("the outputs of node '{}' were let go", link.node),
+            ));
+        }
         let Some(result) = result else { return Ok(None) };
         let slot = link.index(result.slots.len()).and_then(|index| result.slots.get(index));
         let slot = slot.ok_or_else(|| {
@@ -141,7 +148,8 @@ impl Walk<'_> {
         let mut open: Vec<(&str, &Link)> = Vec::new();
         for (name, input) in &place.node.inputs {
             if let Input::Link(link) = input
-                && place.schema.find_input(name).is_some_and(|spec| spec.is_lazy() && !spec.is_raw_link())
+                && find_declared(&place.schema, &place.node, name)
+                    .is_some_and(|spec| spec.is_lazy() && !spec.is_raw_link())
                 && self.resolve(link)?.is_none()
             {
                 open.push((name, link));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rushlight_graph::cache_key::KeyFacts;
+use rushlight_graph::validate::find_declared;
 use rushlight_graph::{
     Classes, DynamicPrompt, GraphView, Input, KeyTable, Link, NodeId, NodeSchema, PromptNode,
 };
@@ -49,7 +50,7 @@ impl GraphView for View<'_> {
         let Some(node) = self.prompt.get(id) else { return Vec::new() };
         let schema = self.schema(node);
         let waits = |name: &str| {
-            let spec = schema.as_ref().and_then(|schema| schema.find_input(name));
+            let spec = schema.as_ref().and_then(|schema| find_declared(schema, node, name));
             spec.is_none_or(|spec| !spec.is_lazy() && !spec.is_raw_link())
         };
         let links = node.inputs.iter().filter_map(|(name, input)| Some((name, input.as_link()?)));

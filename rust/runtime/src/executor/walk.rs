@@ -17,6 +17,7 @@ use super::expand::Open;
 use super::inputs::InputLists;
 use super::report::{self, ErrorPlace, Failure};
 use super::step::{Place, Step};
+use super::uses::{Uses, links};
 use super::view::{Schemas, View};
 use crate::cache::{CachePolicy, NodeResult};
 use crate::context::{NodeIdentity, RunContext};
@@ -48,6 +49,8 @@ pub(super) struct Walk<'e> {
     pub(super) found: HashMap<NodeId, Arc<NodeResult>>,
     /// Results of the nodes that were walked.
     pub(super) results: HashMap<NodeId, Arc<NodeResult>>,
+    /// How long those results are held.
+    pub(super) uses: Uses,
     pub(super) suspended: IndexMap<NodeId, Suspended>,
     /// Nodes that ran and ended, in that order.
     pub(super) executed: Vec<NodeId>,
@@ -69,6 +72,7 @@ impl<'e> Walk<'e> {
             list: ExecutionList::new(),
             found: HashMap::new(),
             results: HashMap::new(),
+            uses: Uses::default(),
             suspended: IndexMap::new(),
             executed: Vec::new(),
             outputs: IndexMap::new(),
@@ -123,6 +127,9 @@ impl<'e> Walk<'e> {
     /// # Errors
     /// The node that ended the run, and why.
     fn walk(&mut self) -> Result<(), (NodeId, Stop)> {
+        if self.may_let_go() {
+            self.uses = Uses::count(&self.job.prompt, &self.job.outputs);
+        }
         for output in &self.job.outputs {
             self.plan(|list, view| list.add(output, view));
         }
@@ -176,10 +183,37 @@ impl<'e> Walk<'e> {
 
     fn settle(&mut self, id: &NodeId, step: Step) {
         match step {
-            Step::Done => self.list.complete(id),
+            Step::Done => {
+                self.list.complete(id);
+                self.let_go(id);
+            }
             Step::PutBack => self.list.put_back(id),
             Step::Waiting => {}
         }
+    }
+
+    /// A node has ended: results that it was the last to need are let go.
+    fn let_go(&mut self, id: &NodeId) {
+        let prompt = self.prompt.read();
+        for link in prompt.get(id).into_iter().flat_map(links) {
+            if self.uses.release(link) {
+                self.results.remove(&link.node);
+                self.found.remove(&link.node);
+            }
+        }
+    }
+
+    /// Whether results may be let go: the cache does not keep them, and no node can ask for a node's result later by
+    /// an id that it came to know.
+    fn may_let_go(&self) -> bool {
+        let sees_ids = |class: &Arc<str>| {
+            let schema = self.schemas.get(&self.executor.classes, class);
+            schema.is_some_and(|schema| {
+                schema.wants_hidden("DYNPROMPT") || schema.inputs.iter().any(|input| input.is_raw_link())
+            })
+        };
+        self.executor.cache.policy() != CachePolicy::Classic
+            && !self.job.prompt.nodes.values().any(|node| sees_ids(&node.class_type))
     }
 
     /// Changes the plan with a view of the run.

@@ -9,3 +9,4 @@ mod events;
 mod flow;
 mod reference;
 mod support;
+mod tables;

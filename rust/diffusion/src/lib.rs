@@ -8,6 +8,8 @@
 //! | [`conditioning`] | embeddings with where, when and how strongly |
 //! | [`guidance`] | conditioning lists turned into one prediction a step |
 //! | [`sampling`] | prediction kinds, noise tables, schedules |
+//! | [`rng`], [`noise`], [`brownian`] | PyTorch's random numbers, start noise, the noise of stochastic samplers |
+//! | [`samplers`] | from noise to a latent |
 //! | [`latent_format`] | the user's latents and the model's |
 //! | [`weights`] | files' bytes to tensors, converted lazily, patched without touching the original |
 //! | [`checkpoint`] | single-file checkpoints: family and parts |
@@ -21,6 +23,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod brownian;
 pub mod checkpoint;
 pub mod clip;
 pub mod conditioning;
@@ -30,7 +33,10 @@ pub mod latent_format;
 pub mod lora;
 pub mod model;
 pub mod models;
+pub mod noise;
 pub mod ops;
+pub mod rng;
+pub mod samplers;
 pub mod sampling;
 pub mod testing;
 pub mod tokenizer;

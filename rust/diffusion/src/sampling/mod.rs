@@ -4,7 +4,10 @@
 //! - [`schedulers`]: the nine named schedules and the rules that shorten them
 //! - [`scheduler_nodes`]: schedules that are nodes of their own
 
+mod beta;
 pub mod model_sampling;
+pub mod scheduler_nodes;
+pub mod schedulers;
 mod tables;
 
 pub use model_sampling::{ModelSampling, Prediction};

@@ -10,6 +10,8 @@
 //! | [`sampling`] | prediction kinds, noise tables, schedules |
 //! | [`rng`], [`noise`], [`brownian`] | PyTorch's random numbers, start noise, the noise of stochastic samplers |
 //! | [`samplers`] | from noise to a latent |
+//! | [`sample`] | KSampler and custom sampling: all of the above in one run |
+//! | [`preview`] | rough pictures on the way |
 //! | [`latent_format`] | the user's latents and the model's |
 //! | [`weights`] | files' bytes to tensors, converted lazily, patched without touching the original |
 //! | [`checkpoint`] | single-file checkpoints: family and parts |
@@ -35,7 +37,9 @@ pub mod model;
 pub mod models;
 pub mod noise;
 pub mod ops;
+pub mod preview;
 pub mod rng;
+pub mod sample;
 pub mod samplers;
 pub mod sampling;
 pub mod testing;

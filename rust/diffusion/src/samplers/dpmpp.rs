@@ -56,10 +56,10 @@ pub fn dpmpp_2s_ancestral_cfg_pp(solver: &mut Solver<'_>, mut x: Tensor) -> Resu
             x = both.denoised;
         } else {
             let middle = (sigma * down).sqrt();
-            let shifted = ((&x + &both.denoised)? - &both.uncond)?;
-            let halfway = toward(&shifted, &both.denoised, middle / sigma)?;
-            let denoised = solver.denoise(&halfway, middle)?;
-            x = toward(&shifted, &denoised, down / sigma)?;
+            let guided = (&x + &both.denoised)?;
+            let halfway = toward(&(&guided - &both.uncond)?, &both.denoised, middle / sigma)?;
+            let ahead = solver.denoise_both(&halfway, middle)?;
+            x = toward(&(guided - &ahead.uncond)?, &ahead.denoised, down / sigma)?;
         }
         if next > 0.0 {
             x = add_noise(x, &mut noise, (sigma, next), up * s_noise)?;

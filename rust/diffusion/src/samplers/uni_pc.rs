@@ -58,7 +58,8 @@ fn run(solver: &mut Solver<'_>, mut x: Tensor, variant: Variant) -> Result<Tenso
         }
         previous = sigma;
     }
-    Ok(x)
+    // What is left of the noise at the stand-in for 0, as after any last sigma.
+    if solver.sigmas.last() == Some(&0.0) { solver.sampling.finish_latent(LAST_SIGMA, x) } else { Ok(x) }
 }
 
 /// Predicts the latent at `sigma`; with `corrects`, evaluates there and corrects it.

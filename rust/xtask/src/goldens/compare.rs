@@ -27,7 +27,8 @@ impl Report {
         } else {
             self.failures.push(format!("{name}: error {error:.2e}, tolerance {tolerance:.0e}"));
         }
-        let worse = self.worst.as_ref().is_none_or(|(worst, allowed, _)| !(error / tolerance <= worst / allowed));
+        let worse =
+            self.worst.as_ref().is_none_or(|(worst, allowed, _)| !(error / tolerance <= worst / allowed));
         if worse {
             self.worst = Some((error, tolerance, name.to_owned()));
         }

@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod noise;
 pub mod samplers;
+pub mod scheduler_nodes;
 pub mod schedules;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub fn folder(dir: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens"))
 }
 
-/// A check of one file: its name and what reads it.
+/// A check of one file: its name (with a note after a space) and what reads it.
 type Check = (&'static str, fn(&Path) -> anyhow::Result<Report>);
 
 /// All checks of the engine's numbers, by file.
@@ -27,13 +28,15 @@ pub const CHECKS: &[Check] = &[
     ("noise.safetensors", noise::check),
     ("schedules.json", schedules::check),
     ("samplers.json", samplers::check),
+    ("nodes.json (schedules)", scheduler_nodes::check),
 ];
 
 /// Runs every check and prints a line a file. Returns whether no claimed entry failed.
 pub fn run(folder: &Path) -> bool {
     let mut passed = true;
     for (file, check) in CHECKS {
-        if !folder.join(file).exists() {
+        let name = file.split(' ').next().unwrap_or(file);
+        if !folder.join(name).exists() {
             println!("{file}: skipped, not in {}", folder.display());
             continue;
         }

@@ -45,13 +45,20 @@ pub fn check(folder: &Path) -> Result<Report> {
             continue;
         };
         for (name, value) in entry.as_object().context("not an object")? {
-            check_entry(&mut report, &model, &format!("{kind}/{name}"), name, value)?;
+            check_entry(&mut report, &model, kind, name, value)?;
         }
     }
     Ok(report)
 }
 
-fn check_entry(report: &mut Report, model: &ModelSampling, path: &str, name: &str, value: &Value) -> Result<()> {
+fn check_entry(
+    report: &mut Report,
+    model: &ModelSampling,
+    kind: &str,
+    name: &str,
+    value: &Value,
+) -> Result<()> {
+    let path = &format!("{kind}/{name}");
     let single = |found: f64| relative(&[found], &numbers(value));
     match name {
         "sigma_min" => report.compared(path, single(model.sigma_min()), TOLERANCE),
@@ -62,7 +69,7 @@ fn check_entry(report: &mut Report, model: &ModelSampling, path: &str, name: &st
         "schedules" => {
             for (name, value) in value.as_object().context("schedules are not an object")? {
                 let path = format!("{path}/{name}");
-                match sigmas(model, name) {
+                match sigmas(model, kind, name) {
                     Ok(Some(found)) => report.compared(&path, relative(&found, &numbers(value)), TOLERANCE),
                     Ok(None) => report.missing(&path, "unknown kind of entry"),
                     Err(error) => report.failed(&path, error),
@@ -74,18 +81,21 @@ fn check_entry(report: &mut Report, model: &ModelSampling, path: &str, name: &st
     Ok(())
 }
 
-/// `SCHEDULER/STEPS`, or `KSampler SAMPLER/STEPS/denoise D` of the normal schedule.
-fn sigmas(model: &ModelSampling, name: &str) -> Result<Option<Vec<f64>>> {
+/// `SCHEDULER/STEPS`, or `KSampler SAMPLER/STEPS/denoise D` of the normal schedule (EDM: karras).
+fn sigmas(model: &ModelSampling, kind: &str, name: &str) -> Result<Option<Vec<f64>>> {
     let parts: Vec<&str> = name.split('/').collect();
     Ok(match parts.as_slice() {
         [scheduler, steps] => Some(schedule(model, scheduler, steps.parse()?)?),
-        [sampler, steps, denoise] => match (sampler.strip_prefix("KSampler "), denoise.strip_prefix("denoise ")) {
-            (Some(sampler), Some(denoise)) => {
-                let discard = rushlight_diffusion::samplers::discards_penultimate(sampler);
-                Some(ksampler_sigmas(model, "normal", steps.parse()?, denoise.parse()?, discard)?)
+        [sampler, steps, denoise] => {
+            match (sampler.strip_prefix("KSampler "), denoise.strip_prefix("denoise ")) {
+                (Some(sampler), Some(denoise)) => {
+                    let discard = rushlight_diffusion::samplers::discards_penultimate(sampler);
+                    let scheduler = if kind == "edm" { "karras" } else { "normal" };
+                    Some(ksampler_sigmas(model, scheduler, steps.parse()?, denoise.parse()?, discard)?)
+                }
+                _ => None,
             }
-            _ => None,
-        },
+        }
         _ => None,
     })
 }

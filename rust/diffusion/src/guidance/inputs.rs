@@ -1,0 +1,112 @@
+//! What a network takes besides tokens, from the options of a conditioning entry.
+
+use candle_core::{DType, Tensor};
+
+use super::mask::{repeat_to_batch, resize_bilinear};
+use super::prepare::{Canvas, Side};
+use crate::Result;
+use crate::conditioning::{CondEntry, SizeConditioning};
+use crate::model::{ConcatKind, Model, VectorKind};
+
+/// Width of the sinusoidal embedding of each size number.
+const SIZE_EMBEDDING: usize = 256;
+/// Pixels to a latent pixel, for size conditioning that was not given.
+const PIXELS: usize = 8;
+
+/// The vector `y` `[B, A]` of an entry.
+pub(super) fn vector(
+    entry: &CondEntry,
+    side: Side,
+    model: &Model,
+    canvas: &Canvas,
+) -> Result<Option<Tensor>> {
+    let pooled_width = 1280;
+    let device = model.network.device();
+    let pooled = match (&entry.pooled, model.vector) {
+        (_, VectorKind::None) => return Ok(None),
+        (Some(pooled), _) => {
+            repeat_to_batch(&pooled.to_device(device)?, canvas.batch)?.to_dtype(DType::F32)?
+        }
+        (None, VectorKind::Pooled) => return Ok(None),
+        (None, _) => Tensor::zeros((canvas.batch, pooled_width), DType::F32, device)?,
+    };
+    let default = || {
+        let (height, width) = ((canvas.height * PIXELS) as f64, (canvas.width * PIXELS) as f64);
+        SizeConditioning {
+            height,
+            width,
+            crop_y: 0.0,
+            crop_x: 0.0,
+            target_height: height,
+            target_width: width,
+        }
+    };
+    let size = entry.options.size.unwrap_or_else(default);
+    let numbers = match model.vector {
+        VectorKind::None | VectorKind::Pooled => return Ok(Some(pooled)),
+        VectorKind::Sdxl => {
+            vec![size.height, size.width, size.crop_y, size.crop_x, size.target_height, size.target_width]
+        }
+        VectorKind::SdxlRefiner => {
+            let usual = if side == Side::Positive { 6.0 } else { 2.5 };
+            let score = entry.options.aesthetic_score.unwrap_or(usual);
+            vec![size.height, size.width, size.crop_y, size.crop_x, score]
+        }
+    };
+    let embedding: Vec<f32> = numbers.into_iter().flat_map(sinusoids).collect();
+    let embedding = Tensor::from_vec(embedding.clone(), (1, embedding.len()), device)?;
+    Ok(Some(Tensor::cat(&[pooled, repeat_to_batch(&embedding, canvas.batch)?], 1)?))
+}
+
+/// Cosines, then sines, of a number at falling frequencies.
+fn sinusoids(number: f64) -> impl Iterator<Item = f32> {
+    let half = SIZE_EMBEDDING / 2;
+    let angle = move |i: usize| {
+        let frequency = (-10_000f32.ln() * i as f32 / half as f32).exp();
+        number as f32 * frequency
+    };
+    (0..half).map(move |i| angle(i).cos()).chain((0..half).map(move |i| angle(i).sin()))
+}
+
+/// The extra channels `[B, K, H, W]` of an entry.
+pub(super) fn concat(entry: &CondEntry, model: &Model, canvas: &Canvas) -> Result<Option<Tensor>> {
+    let device = model.network.device();
+    let shape = (canvas.batch, model.latent_format.channels, canvas.height, canvas.width);
+    let latent = |scaled: bool| -> Result<Tensor> {
+        let Some(latent) = &entry.options.concat_latent else {
+            return Ok(Tensor::zeros(shape, DType::F32, device)?);
+        };
+        let latent = latent.to_device(device)?.to_dtype(DType::F32)?;
+        let latent = if scaled { model.latent_format.process_in(&latent)? } else { latent };
+        repeat_to_batch(&resize_bilinear(&latent, canvas.height, canvas.width)?, canvas.batch)
+    };
+    match model.concat {
+        ConcatKind::None => Ok(None),
+        ConcatKind::InstructPix2Pix => Ok(Some(latent(false)?)),
+        ConcatKind::Inpaint => {
+            let mask = match (&entry.options.concat_mask, &canvas.noise_mask) {
+                (Some(mask), _) => {
+                    let (rows, columns) = (mask.dim(mask.rank() - 2)?, mask.dim(mask.rank() - 1)?);
+                    let mask =
+                        mask.to_device(device)?.to_dtype(DType::F32)?.reshape(((), 1, rows, columns))?;
+                    let mask = resize_bilinear(&mask, canvas.height, canvas.width)?.round()?;
+                    repeat_to_batch(&mask, canvas.batch)?
+                }
+                (None, Some(mask)) => repeat_to_batch(&mask.to_device(device)?, canvas.batch)?.round()?,
+                (None, None) => {
+                    Tensor::ones((canvas.batch, 1, canvas.height, canvas.width), DType::F32, device)?
+                }
+            };
+            Ok(Some(Tensor::cat(&[mask, latent(true)?], 1)?))
+        }
+    }
+}
+
+/// Reference latents of an entry in model space.
+pub(super) fn reference_latents(entry: &CondEntry, model: &Model, canvas: &Canvas) -> Result<Vec<Tensor>> {
+    let bring = |latent: &Tensor| {
+        let latent = latent.to_device(model.network.device())?.to_dtype(DType::F32)?;
+        repeat_to_batch(&model.latent_format.process_in(&latent)?, canvas.batch)
+    };
+    entry.options.reference_latents.iter().map(bring).collect()
+}

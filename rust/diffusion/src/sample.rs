@@ -1,0 +1,230 @@
+//! From a seed, conditioning and a latent to a finished latent: what KSampler, KSamplerAdvanced and
+//! the custom sampler nodes run.
+
+use candle_core::{DType, Tensor};
+
+use crate::conditioning::Conditioning;
+use crate::guidance::batch::latent_mask;
+use crate::guidance::prepare::Canvas;
+use crate::guidance::{Guidance, Guider};
+use crate::model::Model;
+use crate::noise::{GeneratorNoise, NoiseSource, prepare_noise};
+use crate::samplers::{Callback, Denoised, Denoiser, Sampler, SamplerOptions, Solver};
+use crate::sampling::ModelSampling;
+use crate::sampling::schedulers::{ksampler_sigmas, window};
+use crate::{Error, Result};
+
+/// A run at the level of custom samplers: everything is given.
+pub struct Run<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What guides it.
+    pub guidance: &'a Guidance,
+    /// The sampler.
+    pub sampler: &'a Sampler,
+    /// Numbers set by sampler nodes.
+    pub options: &'a SamplerOptions,
+    /// Sigmas from the noisiest down.
+    pub sigmas: &'a [f64],
+    /// Seed of the noise inside the sampler.
+    pub seed: u64,
+    /// Start noise shaped as the latent.
+    pub noise: &'a Tensor,
+    /// The latent `[B, C, H, W]` in the user's space; see [`fit_latent`].
+    pub latent: &'a Tensor,
+    /// Inpainting mask `[…, H, W]` of any size, 1 where the picture is made anew.
+    pub noise_mask: Option<&'a Tensor>,
+}
+
+/// Runs a sampler; the finished latent in the user's space.
+pub fn sample(run: &Run<'_>, callback: Callback<'_>) -> Result<Tensor> {
+    let (Some(first), Some(last)) = (run.sigmas.first(), run.sigmas.last()) else {
+        return Ok(run.latent.clone());
+    };
+    let (model, device) = (run.model, run.model.network.device());
+    let sampling = &model.sampling;
+    let rank = run.latent.rank();
+    if rank < 4 || run.noise.dims() != run.latent.dims() {
+        return Err(Error::shape(
+            "noise",
+            format!("{:?}, that of the latent", run.latent.dims()),
+            run.noise.dims(),
+        ));
+    }
+    let latent = run.latent.to_device(device)?.to_dtype(DType::F32)?;
+    // An empty latent is empty in model space too, whatever the format's shift.
+    let latent = if is_zero(&latent)? { latent } else { model.latent_format.process_in(&latent)? };
+    let noise = run.noise.to_device(device)?.to_dtype(DType::F32)?;
+
+    let (batch, height, width) = (latent.dim(0)?, latent.dim(rank - 2)?, latent.dim(rank - 1)?);
+    let noise_mask = match run.noise_mask {
+        Some(mask) => Some(latent_mask(&mask.to_device(device)?, batch, height, width)?),
+        None => None,
+    };
+    let canvas = Canvas { batch, height, width, noise_mask: noise_mask.clone() };
+    let mut guider = Guider::new(model, run.guidance, &canvas, run.sampler.cfg_pp)?;
+    let start = sampling.noise_latent(*first, &noise, &latent, sampling.is_max_denoise(*first))?;
+
+    let mut inpaint;
+    let denoiser: &mut dyn Denoiser = match noise_mask {
+        Some(mask) => {
+            let noise = if run.sampler.fresh_inpaint_noise {
+                GeneratorNoise::new(&latent, run.seed.wrapping_add(1)).sample(*first, 0.0)?
+            } else {
+                noise
+            };
+            inpaint = Inpaint::new(guider, sampling, noise, latent, &mask)?;
+            &mut inpaint
+        }
+        None => &mut guider,
+    };
+    let mut solver =
+        Solver { denoiser, sigmas: run.sigmas, sampling, options: run.options, seed: run.seed, callback };
+    let finished = (run.sampler.run)(&mut solver, start)?;
+    model.latent_format.process_out(&sampling.finish_latent(*last, finished)?)
+}
+
+/// Keeps the outside of a soft mask at the original latent, noised to the current sigma.
+struct Inpaint<'a> {
+    inner: Guider<'a>,
+    sampling: &'a ModelSampling,
+    noise: Tensor,
+    latent: Tensor,
+    mask: Tensor,
+    /// The latent where it is kept: `latent·(1 − mask)`.
+    kept: Tensor,
+    outside: Tensor,
+}
+
+impl<'a> Inpaint<'a> {
+    fn new(
+        inner: Guider<'a>,
+        sampling: &'a ModelSampling,
+        noise: Tensor,
+        latent: Tensor,
+        mask: &Tensor,
+    ) -> Result<Self> {
+        let mut mask = mask.clone();
+        while mask.rank() < latent.rank() {
+            mask = mask.unsqueeze(2)?;
+        }
+        let mask = mask.broadcast_as(latent.shape())?.contiguous()?;
+        let outside = mask.affine(-1.0, 1.0)?;
+        let kept = (&latent * &outside)?;
+        Ok(Self { inner, sampling, noise, latent, mask, kept, outside })
+    }
+}
+
+impl Denoiser for Inpaint<'_> {
+    fn denoise(&mut self, x: &Tensor, sigma: f64) -> Result<Denoised> {
+        let noised = self.sampling.noise_latent(sigma, &self.noise, &self.latent, false)?;
+        let x = ((x * &self.mask)? + (noised * &self.outside)?)?;
+        let Denoised { denoised, uncond } = self.inner.denoise(&x, sigma)?;
+        Ok(Denoised { denoised: ((denoised * &self.mask)? + &self.kept)?, uncond })
+    }
+}
+
+/// The inputs of KSampler and KSamplerAdvanced.
+pub struct KSampler<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// What the picture should be.
+    pub positive: &'a Conditioning,
+    /// What it should not be.
+    pub negative: &'a Conditioning,
+    /// Guidance scale.
+    pub cfg: f64,
+    /// Name of the sampler.
+    pub sampler: &'a str,
+    /// Name of the schedule.
+    pub scheduler: &'a str,
+    /// Number of steps.
+    pub steps: usize,
+    /// Part of the way to go, 1 from pure noise.
+    pub denoise: f64,
+    /// Seed.
+    pub seed: u64,
+    /// The latent in the user's space.
+    pub latent: &'a Tensor,
+    /// Inpainting mask.
+    pub noise_mask: Option<&'a Tensor>,
+    /// Which draws of the noise the pictures take.
+    pub batch_index: Option<&'a [usize]>,
+    /// First step of the schedule to run.
+    pub start_step: Option<usize>,
+    /// Step to end at.
+    pub last_step: Option<usize>,
+    /// Remove all noise even when ending early.
+    pub force_full_denoise: bool,
+    /// Start from the latent as it is.
+    pub disable_noise: bool,
+}
+
+impl KSampler<'_> {
+    /// The sigmas that the run goes through; empty when there is nothing to do.
+    pub fn sigmas(&self) -> Result<Vec<f64>> {
+        let sampler = Sampler::by_name(self.sampler)?;
+        let sigmas = ksampler_sigmas(
+            &self.model.sampling,
+            self.scheduler,
+            self.steps,
+            self.denoise,
+            sampler.discard_penultimate,
+        )?;
+        Ok(window(sigmas, self.start_step, self.last_step, self.force_full_denoise).unwrap_or_default())
+    }
+
+    /// Runs to the finished latent in the user's space. `callback` is told of each step and stops
+    /// the run by an error.
+    pub fn run(&self, callback: Callback<'_>) -> Result<Tensor> {
+        let latent = fit_latent(self.latent, self.model)?;
+        let noise = if self.disable_noise {
+            latent.zeros_like()?
+        } else {
+            prepare_noise(latent.dims(), self.seed, self.batch_index)?
+        };
+        let guidance = Guidance::Cfg {
+            positive: self.positive.clone(),
+            negative: self.negative.clone(),
+            scale: self.cfg,
+        };
+        let run = Run {
+            model: self.model,
+            guidance: &guidance,
+            sampler: Sampler::by_name(self.sampler)?,
+            options: &SamplerOptions::default(),
+            sigmas: &self.sigmas()?,
+            seed: self.seed,
+            noise: &noise,
+            latent: &latent,
+            noise_mask: self.noise_mask,
+        };
+        sample(&run, callback)
+    }
+}
+
+/// Brings a latent to the model's shape: an empty one with another number of channels is repeated,
+/// a picture for a video model gets a time axis.
+pub fn fit_latent(latent: &Tensor, model: &Model) -> Result<Tensor> {
+    let format = model.latent_format;
+    let mut latent = latent.clone();
+    if latent.rank() < 3 {
+        return Err(Error::shape("latent", "[B, C, H, W]", latent.dims()));
+    }
+    let channels = latent.dim(1)?;
+    if channels != format.channels && channels > 0 && is_zero(&latent)? {
+        let copies = vec![&latent; format.channels.div_ceil(channels)];
+        latent = Tensor::cat(&copies, 1)?.narrow(1, 0, format.channels)?;
+    }
+    if format.dims == 3 && latent.rank() == 4 {
+        latent = latent.unsqueeze(2)?;
+    }
+    Ok(latent)
+}
+
+fn is_zero(latent: &Tensor) -> Result<bool> {
+    if latent.elem_count() == 0 {
+        return Ok(true);
+    }
+    Ok(latent.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()? == 0.0)
+}

@@ -1,0 +1,3 @@
+//! Development commands as functions, so that tests can run the same checks.
+
+pub mod goldens;

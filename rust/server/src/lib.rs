@@ -18,6 +18,9 @@
 //! - [`blocking`]: work away from the threads that serve sockets.
 //! - [`application`]: the server, as its extension sees it.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
+//! - [`files`]: what the file-like routes share; [`respond`]: answers that are files; [`picture`]: bounded decoding.
+//! - [`frontend`]: where the frontend's files are.
+//! - [`logs`]: the last log lines.
 //! - [`host`]: folders and embedded models, as nodes see them.
 //! - [`routes`]: one file a resource.
 
@@ -27,10 +30,15 @@ pub mod body;
 pub mod dispatcher;
 pub mod error;
 pub mod extension;
+pub mod files;
+pub mod frontend;
 pub mod host;
 pub mod job;
 mod listen;
+pub mod logs;
+pub mod picture;
 pub mod queue;
+pub mod respond;
 pub mod routes;
 pub mod security;
 pub mod server;
@@ -41,7 +49,9 @@ pub mod worker;
 pub mod ws;
 
 pub use error::ApiError;
+pub use files::{DeviceInfo, Files};
 pub use host::{EmbeddedModel, FolderHost};
+pub use logs::LogBuffer;
 pub use server::{Parts, RunningServer, Server, StartError};
 pub use settings::ServerSettings;
 pub use state::AppState;

@@ -16,7 +16,9 @@ use tokio::task::JoinSet;
 use crate::application::Handle;
 use crate::dispatcher::Dispatcher;
 use crate::extension::{Application, Extension};
+use crate::files::{DeviceInfo, Files};
 use crate::listen::Acceptor;
+use crate::logs::LogBuffer;
 use crate::queue::{JobQueue, QueuedPrompt};
 use crate::routes;
 use crate::settings::ServerSettings;
@@ -45,6 +47,8 @@ pub struct Parts {
     pub executor: ExecutorOptions,
     /// What adds classes, routes and files when the sockets are open.
     pub extension: Option<Arc<dyn Extension>>,
+    /// The last log lines; its layer is in the program's `tracing` subscriber.
+    pub logs: Arc<LogBuffer>,
 }
 
 /// Why a server did not start.
@@ -96,9 +100,17 @@ impl Server {
         let queue = Arc::new(JobQueue::new(parts.store, dispatcher.clone()));
         recover(&queue)?;
         let classes = Arc::new(ClassTable::new(parts.registry, parts.host.clone()));
+        parts.logs.connect(dispatcher.clone());
+        let devices = parts.devices.iter().map(DeviceInfo::of).collect();
+        let frontend_root = settings.frontend_root.clone();
+        let files = Files::new(parts.folders.clone(), parts.host.clone(), parts.logs, frontend_root, devices);
+        if let Some(extension) = &parts.extension {
+            files.connect(extension.clone());
+        }
         let state = AppState::new(App {
             settings,
             host: parts.host,
+            files,
             dispatcher,
             queue,
             workers: parts.devices.len(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::dispatcher::Dispatcher;
 use crate::extension::Extension;
+use crate::files::Files;
 use crate::queue::JobQueue;
 use crate::settings::ServerSettings;
 
@@ -23,6 +24,8 @@ pub struct App {
     pub settings: ServerSettings,
     /// Files and models.
     pub host: Arc<dyn Host>,
+    /// What the file-like routes share.
+    pub files: Files,
     /// Events on their way to clients.
     pub dispatcher: Arc<Dispatcher>,
     /// Prompts on their way to workers.

@@ -63,6 +63,11 @@ impl FolderError {
     /// Sorts a system error: a missing file is [`FolderError::NotFound`], the rest [`FolderError::Io`].
     pub fn from_io(name: &str, source: std::io::Error) -> Self {
         use std::io::ErrorKind;
+        // A link that leads to itself (ELOOP, whose kind is not stable yet) leads to no file.
+        let looped = if cfg!(target_os = "linux") { 40 } else { 62 };
+        if cfg!(unix) && source.raw_os_error() == Some(looped) {
+            return Self::NotFound { name: name.into() };
+        }
         match source.kind() {
             // A file where a folder was expected means that nothing of that name can exist.
             ErrorKind::NotFound | ErrorKind::NotADirectory => Self::NotFound { name: name.into() },

@@ -32,6 +32,7 @@ pub mod store;
 pub mod upload;
 
 pub use annotated::Annotated;
+pub use cap_std::fs::Metadata;
 pub use error::FolderError;
 pub use layout::{FolderKind, FolderSettings, Layout};
 pub use models::ModelFolders;
@@ -40,4 +41,4 @@ pub use prefix::PrefixFields;
 pub use root::{Root, Symlinks};
 pub use save::{SaveName, Saved};
 pub use store::Folders;
-pub use upload::Upload;
+pub use upload::{OnConflict, Upload};

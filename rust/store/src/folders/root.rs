@@ -93,6 +93,44 @@ impl Root {
         })
     }
 
+    /// Removes a file beneath it. A link is removed, not what it leads to.
+    ///
+    /// # Errors
+    /// As [`Root::open_file`].
+    pub fn remove_file(&self, name: &RelPath, others: &[PathBuf]) -> Result<(), FolderError> {
+        let dir = self.open_folder(&name.parent(), others)?;
+        let is_folder = dir.symlink_metadata(name.file_name()).is_ok_and(|metadata| metadata.is_dir());
+        if is_folder {
+            return Err(FolderError::NotFound { name: name.to_string() });
+        }
+        dir.remove_file(name.file_name()).map_err(|e| FolderError::from_io(name.as_str(), e))
+    }
+
+    /// Renames a file beneath it, making the folder that it goes to.
+    ///
+    /// # Errors
+    /// As [`Root::open_file`], and [`FolderError::Exists`] when the new name is taken and may not be replaced.
+    pub fn rename_file(
+        &self,
+        from: &RelPath,
+        to: &RelPath,
+        replace: bool,
+        others: &[PathBuf],
+    ) -> Result<(), FolderError> {
+        if !self.metadata(from, others)?.is_file() {
+            return Err(FolderError::NotFound { name: from.to_string() });
+        }
+        let source = self.open_folder(&from.parent(), others)?;
+        let target = self.make_folder(&to.parent(), others)?;
+        let fail = |e| FolderError::from_io(to.as_str(), e);
+        if replace {
+            return source.rename(from.file_name(), &target, to.file_name()).map_err(fail);
+        }
+        // A link fails when the name is taken; asking first and renaming then would not.
+        source.hard_link(from.file_name(), &target, to.file_name()).map_err(fail)?;
+        source.remove_file(from.file_name()).map_err(|e| FolderError::from_io(from.as_str(), e))
+    }
+
     /// The real path of a file beneath it, for readers that need a path (memory maps).
     ///
     /// # Errors

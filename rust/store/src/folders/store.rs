@@ -6,7 +6,6 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use cap_std::fs::Dir;
 use parking_lot::Mutex;
 
 use super::annotated::Annotated;
@@ -18,7 +17,7 @@ use super::models::ModelFolders;
 use super::name::RelPath;
 use super::root::{Root, Symlinks};
 use super::save::{Counters, SaveName, Saved, TEMPORARY, Target, split_prefix};
-use super::upload::Upload;
+use super::upload::{OnConflict, Upload};
 
 /// Largest file that is read into memory whole, in bytes.
 const MAX_READ: u64 = 2 << 30;
@@ -89,6 +88,11 @@ impl Folders {
     /// Settings and workflows.
     pub fn user_root(&self) -> Root {
         Root::new(&self.layout.user, self.symlinks)
+    }
+
+    /// One user's folder in it, as a root of its own.
+    pub fn user_folder(&self, user: &RelPath) -> Root {
+        Root::new(self.layout.user.join(user.to_path()), self.symlinks)
     }
 
     /// The folders that links may lead into.
@@ -234,21 +238,26 @@ impl Folders {
         Ok(Saved { filename, subfolder: target.subfolder.to_string() })
     }
 
-    /// Begins to write a file under its own name into a folder that clients name.
+    /// Begins to take a file in, whose name and folder may come later. `root` is where it most likely goes.
     ///
     /// # Errors
-    /// As [`Folders::save`].
-    pub fn upload(&self, kind: FolderKind, name: &RelPath) -> Result<Upload, FolderError> {
-        self.upload_to(&self.root(kind), name)
+    /// [`FolderError::Io`].
+    pub fn receive(&self, root: &Root) -> Result<Upload, FolderError> {
+        Upload::begin(root.make_folder(&RelPath::default(), &self.configured())?)
     }
 
-    /// Begins to write a file beneath any root.
+    /// Gives a file that was taken in its name beneath a folder.
     ///
     /// # Errors
-    /// As [`Folders::save`].
-    pub fn upload_to(&self, root: &Root, name: &RelPath) -> Result<Upload, FolderError> {
-        let dir: Dir = root.make_folder(&name.parent(), &self.configured())?;
-        Upload::begin(dir, name.clone())
+    /// As [`Folders::save`], and [`FolderError::Exists`].
+    pub fn place(
+        &self,
+        upload: Upload,
+        root: &Root,
+        name: &RelPath,
+        on_conflict: OnConflict,
+    ) -> Result<Saved, FolderError> {
+        upload.place(root.make_folder(&name.parent(), &self.configured())?, name, on_conflict)
     }
 
     /// Empties the temp folder. Links in it are removed, never what they lead to.
@@ -391,9 +400,11 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folders = folders(base.path());
         let upload = |content: &str, overwrite| {
-            let mut upload = folders.upload(FolderKind::Input, &RelPath::parse("s/a.png").unwrap()).unwrap();
+            let root = folders.root(FolderKind::Input);
+            let mut upload = folders.receive(&root).unwrap();
             upload.write(content.as_bytes()).unwrap();
-            upload.finish(overwrite).unwrap().filename
+            let on_conflict = if overwrite { OnConflict::Replace } else { OnConflict::Rename };
+            folders.place(upload, &root, &RelPath::parse("s/a.png").unwrap(), on_conflict).unwrap().filename
         };
         assert_eq!(upload("one", false), "a.png");
         assert_eq!(upload("one", false), "a.png");
@@ -409,7 +420,7 @@ mod tests {
     fn an_abandoned_upload_leaves_nothing() {
         let base = tempfile::tempdir().unwrap();
         let folders = folders(base.path());
-        let mut upload = folders.upload(FolderKind::Input, &RelPath::parse("a.png").unwrap()).unwrap();
+        let mut upload = folders.receive(&folders.root(FolderKind::Input)).unwrap();
         upload.write(b"half").unwrap();
         drop(upload);
         assert_eq!(std::fs::read_dir(base.path().join("input")).unwrap().count(), 0);

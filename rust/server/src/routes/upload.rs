@@ -1,0 +1,254 @@
+//! `POST /upload/image` and `/upload/mask`.
+//!
+//! A file goes to disk as it comes in, under a temporary name; the fields that say where it belongs may come before
+//! or after it. Memory used does not depend on the file's size.
+
+use std::io::Cursor;
+
+use axum::extract::multipart::{Field, Multipart};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use image::DynamicImage;
+use rushlight_store::Folders;
+use rushlight_store::folders::{Annotated, FolderKind, OnConflict, RelPath, Saved, Upload};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::files::blocking;
+use crate::picture::{self, Encoding};
+use crate::state::AppState;
+
+/// Longest value of a field that is no file.
+const MAX_FIELD: usize = 64 << 10;
+/// Most fields of one form.
+const MAX_FIELDS: usize = 64;
+
+/// `/upload/image`, `/upload/mask`.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/upload/image", post(image)).route("/upload/mask", post(mask))
+}
+
+/// A form as it came in.
+#[derive(Default)]
+struct Form {
+    file: Option<(String, Upload)>,
+    folder: Option<String>,
+    subfolder: String,
+    overwrite: bool,
+    original_ref: Option<String>,
+}
+
+async fn image(State(state): State<AppState>, request: Request) -> Result<Json<Value>, ApiError> {
+    let form = receive(&state, request).await?;
+    let folders = state.files.folders.clone();
+    blocking(move || {
+        let (upload, place) = form.into_place()?;
+        place.answer(&folders, upload)
+    })
+    .await
+}
+
+async fn mask(State(state): State<AppState>, request: Request) -> Result<Json<Value>, ApiError> {
+    let form = receive(&state, request).await?;
+    let folders = state.files.folders.clone();
+    let max_pixels = state.files.host.max_image_pixels();
+    blocking(move || {
+        let original_ref = form.original_ref.clone();
+        let (upload, place) = form.into_place()?;
+        // Without an original the upload itself is kept.
+        let Some(original_ref) = original_ref else { return place.answer(&folders, upload) };
+        let original = read_original(&folders, &original_ref)?;
+        let mask = picture::decode(upload.reopen()?, max_pixels)?;
+        let masked = apply_mask(&original, mask, max_pixels)?;
+        let mut upload = folders.receive(&folders.root(place.kind))?;
+        upload.write(&masked)?;
+        place.answer(&folders, upload)
+    })
+    .await
+}
+
+/// Takes a form in, the file straight to disk.
+async fn receive(state: &AppState, request: Request) -> Result<Form, ApiError> {
+    let broken = |e: &dyn std::fmt::Display| {
+        ApiError::bad_request("bad_form", "The multipart form cannot be read", e.to_string())
+    };
+    let mut budget = Budget::new(state);
+    budget.declared(request.headers())?;
+    let mut multipart = Multipart::from_request(request, &()).await.map_err(|e| broken(&e.body_text()))?;
+    let mut form = Form::default();
+    for _ in 0..MAX_FIELDS {
+        let next = budget.timed(multipart.next_field()).await?;
+        let Some(mut field) = next.map_err(|e| broken(&e.body_text()))? else { return Ok(form) };
+        let name = field.name().unwrap_or("").to_owned();
+        if name == "image" && form.file.is_none() {
+            form.file = Some(receive_file(state, &mut budget, field).await?);
+            continue;
+        }
+        let mut value = Vec::new();
+        while let Some(chunk) = budget.chunk(&mut field).await? {
+            if value.len() + chunk.len() > MAX_FIELD {
+                return Err(broken(&format!("the field {name:?} is longer than {MAX_FIELD} bytes")));
+            }
+            value.extend_from_slice(&chunk);
+        }
+        let value = String::from_utf8(value).map_err(|e| broken(&e))?;
+        match name.as_str() {
+            "type" => form.folder = Some(value),
+            "subfolder" => form.subfolder = value,
+            "overwrite" => form.overwrite = matches!(value.as_str(), "true" | "1"),
+            "original_ref" => form.original_ref = Some(value),
+            _ => {}
+        }
+    }
+    Err(broken(&format!("more than {MAX_FIELDS} fields")))
+}
+
+async fn receive_file(
+    state: &AppState,
+    budget: &mut Budget,
+    mut field: Field<'_>,
+) -> Result<(String, Upload), ApiError> {
+    let filename = field.file_name().unwrap_or("").to_owned();
+    let folders = state.files.folders.clone();
+    let mut upload = blocking(move || Ok(folders.receive(&folders.root(FolderKind::Input))?)).await?;
+    while let Some(chunk) = budget.chunk(&mut field).await? {
+        upload = blocking(move || {
+            upload.write(&chunk)?;
+            Ok(upload)
+        })
+        .await?;
+    }
+    Ok((filename, upload))
+}
+
+/// What is left of a body's size, and how long it may pause.
+struct Budget {
+    left: u64,
+    limit: u64,
+    idle: std::time::Duration,
+}
+
+impl Budget {
+    fn new(state: &AppState) -> Self {
+        let limit = state.settings.max_body_bytes;
+        Self { left: limit, limit, idle: state.settings.limits.body_idle_timeout }
+    }
+
+    fn too_large(&self) -> ApiError {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "Request body is too large",
+            format!("the limit is {} bytes (--max-upload-size)", self.limit),
+        )
+    }
+
+    /// Refuses early what says itself that it is too large.
+    fn declared(&self, headers: &axum::http::HeaderMap) -> Result<(), ApiError> {
+        let length =
+            headers.get(axum::http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > self.limit) { Err(self.too_large()) } else { Ok(()) }
+    }
+
+    async fn timed<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
+        tokio::time::timeout(self.idle, work).await.map_err(|_| {
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "Request body came too slowly", "")
+        })
+    }
+
+    async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
+        let chunk = self.timed(field.chunk()).await?.map_err(|e| {
+            ApiError::bad_request("bad_form", "The multipart form cannot be read", e.body_text())
+        })?;
+        if let Some(chunk) = &chunk {
+            self.left = self.left.checked_sub(chunk.len() as u64).ok_or_else(|| self.too_large())?;
+        }
+        Ok(chunk)
+    }
+}
+
+/// Where a file belongs.
+struct Place {
+    kind: FolderKind,
+    path: RelPath,
+    on_conflict: OnConflict,
+}
+
+impl Form {
+    fn into_place(self) -> Result<(Upload, Place), ApiError> {
+        let (filename, upload) = self
+            .file
+            .ok_or_else(|| ApiError::bad_request("no_image", "The form has no file named image", ""))?;
+        let folder = self.folder.as_deref().filter(|name| !name.is_empty()).unwrap_or("input");
+        let kind = FolderKind::parse(folder).ok_or_else(|| {
+            ApiError::bad_request(
+                "bad_type",
+                "No such folder type",
+                format!("{folder:?}: input, output or temp"),
+            )
+        })?;
+        let path = RelPath::parse(&self.subfolder)?.join(&RelPath::file(&filename)?);
+        let on_conflict = if self.overwrite { OnConflict::Replace } else { OnConflict::Rename };
+        Ok((upload, Place { kind, path, on_conflict }))
+    }
+}
+
+impl Place {
+    fn answer(&self, folders: &Folders, upload: Upload) -> Result<Json<Value>, ApiError> {
+        let root = folders.root(self.kind);
+        let Saved { filename, subfolder } = folders.place(upload, &root, &self.path, self.on_conflict)?;
+        Ok(Json(json!({ "name": filename, "subfolder": subfolder, "type": self.kind.as_str() })))
+    }
+}
+
+#[derive(Deserialize)]
+struct OriginalRef {
+    filename: String,
+    #[serde(default)]
+    subfolder: String,
+    #[serde(rename = "type", default)]
+    folder: Option<String>,
+}
+
+/// Largest original that is read, in bytes.
+const MAX_ORIGINAL: u64 = 512 << 20;
+
+fn read_original(folders: &Folders, original_ref: &str) -> Result<Vec<u8>, ApiError> {
+    let bad =
+        |details: String| ApiError::bad_request("bad_original_ref", "original_ref is not usable", details);
+    let original: OriginalRef = serde_json::from_str(original_ref).map_err(|e| bad(e.to_string()))?;
+    let annotated = Annotated::parse(&original.filename)?;
+    let named = match original.folder.as_deref() {
+        None | Some("") => FolderKind::Output,
+        Some(name) => FolderKind::parse(name).ok_or_else(|| bad(format!("no such type: {name:?}")))?,
+    };
+    let path = RelPath::parse(&original.subfolder)?.join(&annotated.path);
+    let file = folders.open_file(annotated.folder.unwrap_or(named), &path)?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_ORIGINAL), &mut bytes)
+        .map_err(ApiError::internal)?;
+    Ok(bytes)
+}
+
+/// The original's colours with the mask's alpha, as a PNG that keeps the original's text chunks.
+fn apply_mask(original: &[u8], mask: DynamicImage, max_pixels: u64) -> Result<Vec<u8>, ApiError> {
+    let mut image = picture::decode(Cursor::new(original), max_pixels)?.into_rgba8();
+    let mask = mask.into_rgba8();
+    if image.dimensions() != mask.dimensions() {
+        return Err(ApiError::bad_request(
+            "mask_size",
+            "The mask must have the size of the original",
+            format!("{:?} and {:?}", mask.dimensions(), image.dimensions()),
+        ));
+    }
+    for (pixel, mask) in image.pixels_mut().zip(mask.pixels()) {
+        let ([r, g, b, _], [_, _, _, alpha]) = (pixel.0, mask.0);
+        pixel.0 = [r, g, b, alpha];
+    }
+    let png = picture::encode(&DynamicImage::ImageRgba8(image), Encoding::Png)?;
+    Ok(picture::with_chunks(png, &picture::text_chunks(original)))
+}

@@ -13,6 +13,8 @@ mod others;
 mod tiny;
 #[path = "models/tokens.rs"]
 mod tokens;
+#[path = "models/torch_files.rs"]
+mod torch_files;
 #[path = "models/unet.rs"]
 mod unet;
 #[path = "models/vae.rs"]

@@ -1,4 +1,4 @@
-//! From a file's bytes to tensors: the safetensors header, the state dict, and the lazily
+//! From a file's bytes to tensors: the safetensors header or PyTorch's pickle, the state dict, and the lazily
 //! converted, optionally patched weights that a model is built from.
 //!
 //! A file's tensors stay in the file's own dtype (usually memory-mapped) until a model asks for
@@ -9,6 +9,7 @@ mod header;
 pub mod layouts;
 mod state_dict;
 mod store;
+mod torch;
 
 pub use dtype::FileDtype;
 pub use header::{Limits, MAX_HEADER_BYTES};

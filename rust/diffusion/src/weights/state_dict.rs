@@ -1,6 +1,7 @@
 //! A file's tensors by name, cheap to view under a prefix, rename, slice and join.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,10 +10,11 @@ use indexmap::IndexMap;
 
 use super::dtype::{self, FileDtype};
 use super::header::{self, Limits};
+use super::torch;
 use crate::error::{Error, Result};
 
 /// Where the bytes of tensors live.
-enum Bytes {
+pub(super) enum Bytes {
     Mapped(memmap2::Mmap),
     Static(&'static [u8]),
     Owned(Vec<u8>),
@@ -20,7 +22,7 @@ enum Bytes {
 }
 
 impl Bytes {
-    fn as_slice(&self) -> &[u8] {
+    pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
             Self::Static(bytes) => bytes,
@@ -70,6 +72,16 @@ impl Entry {
             stored_shape: shape,
             transposed: false,
         })
+    }
+
+    /// An entry over a range of a file that was checked to be inside it and of the right length.
+    pub(super) fn from_range(
+        bytes: Arc<Bytes>,
+        range: Range<usize>,
+        dtype: FileDtype,
+        shape: Vec<usize>,
+    ) -> Self {
+        Self { bytes, start: range.start, end: range.end, dtype, stored_shape: shape, transposed: false }
     }
 
     /// Element type in the file.
@@ -146,7 +158,8 @@ pub struct StateDict {
 }
 
 impl StateDict {
-    /// Maps a safetensors file into memory and checks its header.
+    /// Maps a model file into memory and checks its header: safetensors, or PyTorch's own format, which
+    /// is read without running anything in it.
     ///
     /// # Errors
     /// When the file cannot be opened or its header is not truthful.
@@ -189,22 +202,19 @@ impl StateDict {
     }
 
     fn from_buffer(bytes: Bytes, origin: &str, limits: &Limits) -> Result<Self> {
+        if torch::is_torch(bytes.as_slice()) {
+            return torch::read(bytes, origin);
+        }
+        if bytes.as_slice().starts_with(b"GGUF") {
+            let why = "GGUF files are not read; use the safetensors file of this model".to_string();
+            return Err(Error::Unsupported { what: origin.to_string(), why });
+        }
         let header = header::parse(bytes.as_slice(), origin, limits)?;
         let bytes = Arc::new(bytes);
         let entries = header
             .entries
             .into_iter()
-            .map(|e| {
-                let entry = Entry {
-                    bytes: bytes.clone(),
-                    start: e.start,
-                    end: e.end,
-                    dtype: e.dtype,
-                    stored_shape: e.shape,
-                    transposed: false,
-                };
-                (e.name, entry)
-            })
+            .map(|e| (e.name, Entry::from_range(bytes.clone(), e.start..e.end, e.dtype, e.shape)))
             .collect();
         Ok(Self { entries, metadata: Arc::new(header.metadata) })
     }
@@ -212,6 +222,10 @@ impl StateDict {
     /// A dict of the given entries, without metadata.
     pub fn from_entries(entries: impl IntoIterator<Item = (String, Entry)>) -> Self {
         Self { entries: entries.into_iter().collect(), metadata: Arc::default() }
+    }
+
+    pub(super) fn from_parts(entries: Vec<(String, Entry)>, metadata: HashMap<String, String>) -> Self {
+        Self { entries: entries.into_iter().collect(), metadata: Arc::new(metadata) }
     }
 
     /// The `__metadata__` strings of the file.

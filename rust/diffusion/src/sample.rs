@@ -228,3 +228,152 @@ fn is_zero(latent: &Tensor) -> Result<bool> {
     }
     Ok(latent.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()? == 0.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::conditioning::CondEntry;
+    use crate::latent_format::LatentFormat;
+    use crate::model::{DiffusionModel, ModelInput};
+    use crate::samplers::SAMPLERS;
+    use crate::sampling::Prediction;
+
+    /// Predicts a tenth of its input and counts its calls.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl DiffusionModel for Counting {
+        fn forward(&self, x: &Tensor, _: &Tensor, _: &ModelInput) -> Result<Tensor> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok((x * 0.1)?)
+        }
+
+        fn dtype(&self) -> DType {
+            DType::F32
+        }
+
+        fn device(&self) -> &Device {
+            &Device::Cpu
+        }
+    }
+
+    struct Fixture {
+        network: Arc<Counting>,
+        model: Model,
+        conditioning: Conditioning,
+        latent: Tensor,
+    }
+
+    impl Fixture {
+        fn new(sampling: ModelSampling) -> Result<Self> {
+            let network = Arc::new(Counting::default());
+            let model = Model::new(network.clone(), sampling, LatentFormat::by_name("SD15")?);
+            let tokens = Tensor::zeros((1, 77, 8), DType::F32, &Device::Cpu)?;
+            let conditioning = Conditioning(vec![CondEntry::new(tokens, None)]);
+            let latent = Tensor::zeros((1, 4, 8, 8), DType::F32, &Device::Cpu)?;
+            Ok(Self { network, model, conditioning, latent })
+        }
+
+        fn ksampler(&self) -> KSampler<'_> {
+            KSampler {
+                model: &self.model,
+                positive: &self.conditioning,
+                negative: &self.conditioning,
+                cfg: 7.0,
+                sampler: "euler",
+                scheduler: "normal",
+                steps: 5,
+                denoise: 1.0,
+                seed: 1,
+                latent: &self.latent,
+                noise_mask: None,
+                batch_index: None,
+                start_step: None,
+                last_step: None,
+                force_full_denoise: true,
+                disable_noise: false,
+            }
+        }
+
+        fn calls(&self) -> usize {
+            self.network.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    fn eps() -> Result<Fixture> {
+        Fixture::new(ModelSampling::stable_diffusion(Prediction::Eps))
+    }
+
+    #[test]
+    fn both_predictions_of_a_step_are_one_network_call() -> Result<()> {
+        let fixture = eps()?;
+        fixture.ksampler().run(&mut |_| Ok(()))?;
+        assert_eq!(fixture.calls(), 5);
+        Ok(())
+    }
+
+    #[test]
+    fn a_callback_that_returns_an_error_stops_the_run() -> Result<()> {
+        let fixture = eps()?;
+        let outcome = fixture.ksampler().run(&mut |step| {
+            assert_eq!(step.total, 5);
+            if step.index == 1 { Err(Error::Cancelled) } else { Ok(()) }
+        });
+        assert!(matches!(outcome, Err(Error::Cancelled)));
+        assert_eq!(fixture.calls(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_window_past_the_end_leaves_the_latent_as_it_is() -> Result<()> {
+        let fixture = eps()?;
+        let ksampler = KSampler { start_step: Some(5), ..fixture.ksampler() };
+        let out = ksampler.run(&mut |_| Ok(()))?;
+        assert_eq!(out.flatten_all()?.to_vec1::<f32>()?, vec![0.0; 256]);
+        assert_eq!(fixture.calls(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_latent_of_other_channels_is_fitted_to_the_model() -> Result<()> {
+        let fixture = eps()?;
+        let latent = Tensor::zeros((2, 16, 8, 8), DType::F32, &Device::Cpu)?;
+        assert_eq!(fit_latent(&latent, &fixture.model)?.dims(), [2, 4, 8, 8]);
+        let ksampler = KSampler { latent: &latent, ..fixture.ksampler() };
+        assert_eq!(ksampler.run(&mut |_| Ok(()))?.dims(), [2, 4, 8, 8]);
+        Ok(())
+    }
+
+    #[test]
+    fn every_sampler_ends_in_finite_numbers_for_few_steps_and_odd_sizes() -> Result<()> {
+        for sampling in [ModelSampling::stable_diffusion(Prediction::V), ModelSampling::flow(3.0, 1000.0)] {
+            let fixture = Fixture::new(sampling)?;
+            let latent = Tensor::zeros((2, 4, 3, 5), DType::F32, &Device::Cpu)?;
+            for sampler in SAMPLERS {
+                for steps in 1..=4 {
+                    let base = fixture.ksampler();
+                    let ksampler = KSampler { sampler: sampler.name, steps, latent: &latent, ..base };
+                    let out = ksampler.run(&mut |_| Ok(()))?;
+                    let sum = out.abs()?.sum_all()?.to_scalar::<f32>()?;
+                    assert!(sum.is_finite(), "{} in {steps} steps: {sum}", sampler.name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_conditioning_of_nothing_is_no_error() -> Result<()> {
+        let fixture = eps()?;
+        let nothing = Conditioning::default();
+        let ksampler = KSampler { positive: &nothing, negative: &nothing, ..fixture.ksampler() };
+        ksampler.run(&mut |_| Ok(()))?;
+        assert_eq!(fixture.calls(), 0);
+        Ok(())
+    }
+}

@@ -26,49 +26,43 @@ pub fn denoise_lists(
     options: &ForwardOptions,
 ) -> Result<Vec<Tensor>> {
     let mut open: Vec<(usize, &Prepared)> = Vec::new();
+    let mut alone = Vec::with_capacity(lists.len());
     for (index, list) in lists.iter().enumerate() {
+        let before = open.len();
         open.extend(list.iter().filter(|entry| entry.active(sigma)).map(|entry| (index, entry)));
+        alone.push(matches!(open.get(before..), Some([(_, entry)]) if entry.uniform));
     }
-    if let ([(list, entry)], 1) = (open.as_slice(), lists.len())
-        && !entry.has_area
-        && *list == 0
-        && entry.controls.is_empty()
-        && is_uniform(entry)?
-    {
-        // One entry over the whole picture is its own average.
-        return run_batch(model, &[(*list, entry)], x, sigma, options);
-    }
-    let mut sums: Vec<Option<(Tensor, Tensor)>> = vec![None; lists.len()];
+    let mut sums: Vec<Option<Sum>> = vec![None; lists.len()];
     while !open.is_empty() {
         let batch = take_batch(&mut open, x.dim(0)?);
         let outputs = run_batch(model, &batch, x, sigma, options)?;
         for ((list, entry), output) in batch.iter().zip(outputs) {
             let Some(sum) = sums.get_mut(*list) else { continue };
-            *sum = Some(accumulate(sum.take(), entry, &output, x)?);
+            *sum = Some(match alone.get(*list) {
+                Some(true) => Sum { total: output, weight: None },
+                _ => accumulate(sum.take(), entry, &output, x)?,
+            });
         }
     }
     sums.into_iter()
         .map(|sum| match sum {
-            Some((sum, weight)) => Ok(sum.broadcast_div(&(weight + NO_WEIGHT)?)?),
+            Some(Sum { total, weight: None }) => Ok(total),
+            Some(Sum { total, weight: Some(weight) }) => Ok(total.broadcast_div(&(weight + NO_WEIGHT)?)?),
             None => Ok(x.zeros_like()?),
         })
         .collect()
 }
 
-/// Whether an entry's weight is one positive number everywhere.
-fn is_uniform(entry: &Prepared) -> Result<bool> {
-    let weight = entry.weight.flatten_all()?;
-    let (low, high) = (weight.min(0)?.to_scalar::<f32>()?, weight.max(0)?.to_scalar::<f32>()?);
-    Ok(low == high && low > 1e-6)
+/// Outputs of a list added up.
+#[derive(Clone)]
+struct Sum {
+    total: Tensor,
+    /// Sum of the weights; `None` when `total` is the average already.
+    weight: Option<Tensor>,
 }
 
 /// Adds an entry's weighted output to a list's sum and weight.
-fn accumulate(
-    sum: Option<(Tensor, Tensor)>,
-    entry: &Prepared,
-    output: &Tensor,
-    x: &Tensor,
-) -> Result<(Tensor, Tensor)> {
+fn accumulate(sum: Option<Sum>, entry: &Prepared, output: &Tensor, x: &Tensor) -> Result<Sum> {
     let (height, width) = (x.dim(x.rank() - 2)?, x.dim(x.rank() - 1)?);
     let mut weight = entry.weight.clone();
     while weight.rank() < x.rank() {
@@ -80,8 +74,10 @@ fn accumulate(
         weight = entry.rect.place(&weight, height, width)?;
     }
     Ok(match sum {
-        Some((sum, weights)) => ((sum + weighted)?, weights.broadcast_add(&weight)?),
-        None => (weighted, weight),
+        Some(Sum { total, weight: Some(weights) }) => {
+            Sum { total: (total + weighted)?, weight: Some(weights.broadcast_add(&weight)?) }
+        }
+        _ => Sum { total: weighted, weight: Some(weight) },
     })
 }
 

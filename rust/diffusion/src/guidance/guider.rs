@@ -6,7 +6,7 @@ use super::batch::denoise_lists;
 use super::options::Guided;
 use super::prepare::{Canvas, Prepared, Side, prepare};
 use crate::conditioning::Conditioning;
-use crate::model::Model;
+use crate::model::{ForwardOptions, Model};
 use crate::samplers::{Denoised, Denoiser};
 use crate::{Error, Result};
 
@@ -98,8 +98,13 @@ impl<'a> Guider<'a> {
         scale: f64,
     ) -> Result<Tensor> {
         let hooks = &self.model.guidance;
+        let again = |options: &ForwardOptions| {
+            let mut outputs = denoise_lists(self.model, &[self.list(0)], x, sigma, options)?;
+            outputs.pop().ok_or_else(|| Error::invalid("predictions", 0, "one a list"))
+        };
         let guided = |denoised: &Tensor, hook: &super::options::CombineFn| {
-            hook(&Guided { x, sigma, cond, uncond, scale, denoised })
+            let forward = &self.model.forward;
+            hook(&Guided { x, sigma, cond, uncond, scale, denoised, again: &again, forward })
         };
         let mut denoised = match &hooks.combine {
             Some(hook) => guided(cond, hook)?,

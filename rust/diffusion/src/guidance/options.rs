@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::model::ForwardOptions;
 
 /// What a guidance hook sees. All tensors are `[B, C, H, W]`.
 pub struct Guided<'a> {
@@ -20,6 +21,10 @@ pub struct Guided<'a> {
     pub scale: f64,
     /// The combined result so far (for hooks that run after the combination).
     pub denoised: &'a Tensor,
+    /// Runs the positive conditioning once more with other patches of the network.
+    pub again: &'a dyn Fn(&ForwardOptions) -> Result<Tensor>,
+    /// The patches of the run.
+    pub forward: &'a ForwardOptions,
 }
 
 /// A hook: from the predictions to a denoised latent.

@@ -31,6 +31,8 @@ pub struct Prepared {
     pub has_area: bool,
     /// Weights `[1 | B, 1, h, w]` within `rect`.
     pub weight: Tensor,
+    /// Whether the entry weighs the same all over the picture: alone in a list it is its average.
+    pub uniform: bool,
     /// Highest sigma it is used at.
     pub start_sigma: f64,
     /// Lowest sigma it is used at.
@@ -128,6 +130,7 @@ fn add_counterpart(list: &mut Vec<Prepared>, area: &Prepared) -> Result<()> {
         rect: area.rect,
         has_area: true,
         weight: area.weight.clone(),
+        uniform: false,
         start_sigma: area.start_sigma,
         end_sigma: area.end_sigma,
         concat: source.concat.as_ref().map(|concat| inner.crop(concat)).transpose()?,
@@ -152,6 +155,9 @@ fn share_controls(lists: &[(&[CondEntry], Side)], prepared: &mut [Vec<Prepared>]
         }
     }
 }
+
+/// Strengths up to this could be lost against the weight that sums start at.
+const UNIFORM_STRENGTH: f64 = 1e-6;
 
 fn prepare_entry(entry: &CondEntry, side: Side, model: &Model, canvas: &Canvas) -> Result<Option<Prepared>> {
     let options = &entry.options;
@@ -185,6 +191,7 @@ fn prepare_entry(entry: &CondEntry, side: Side, model: &Model, canvas: &Canvas) 
         rect,
         has_area: area.is_some(),
         weight: (weight * options.strength)?,
+        uniform: area.is_none() && mask.is_none() && options.strength > UNIFORM_STRENGTH,
         start_sigma: if options.start_percent > 0.0 {
             sampling.percent_to_sigma(options.start_percent)
         } else {

@@ -228,7 +228,7 @@ pub fn extend_intermediate(
     let start_at = if start_at < 0.0 { f64::INFINITY } else { start_at };
     let between: Vec<f64> =
         linspace(0.0, 1.0, steps + 1).skip(1).take(steps.saturating_sub(1)).map(curve).collect();
-    let mut extended = Vec::with_capacity(sigmas.len().saturating_mul(steps.max(1)));
+    let mut extended = Vec::new();
     for (index, sigma) in sigmas.iter().enumerate() {
         extended.push(*sigma);
         if let Some(next) = sigmas.get(index + 1)
@@ -248,4 +248,40 @@ pub fn manual(text: &str) -> Vec<f64> {
         .filter(|value| value.is_finite())
         .map(|value| f64::from(value as f32))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_list_of_finite_sigmas(text in ".*") {
+            prop_assert!(manual(&text).iter().all(|sigma| !sigma.is_nan()));
+        }
+
+        #[test]
+        fn written_sigmas_are_read_back(sigmas in proptest::collection::vec(0f32..1e4, 0..20)) {
+            let text: Vec<String> = sigmas.iter().map(f32::to_string).collect();
+            let wide: Vec<f64> = sigmas.iter().map(|sigma| f64::from(*sigma)).collect();
+            prop_assert_eq!(manual(&text.join(", ")), wide);
+        }
+    }
+
+    #[test]
+    fn both_parts_of_a_split_hold_the_sigma_between_them() {
+        let sigmas = [4.0, 3.0, 2.0, 0.0];
+        assert_eq!(split(&sigmas, 1), (vec![4.0, 3.0], vec![3.0, 2.0, 0.0]));
+        assert_eq!(split_denoise(&sigmas, 0.67), (vec![4.0, 3.0], vec![3.0, 2.0, 0.0]));
+        assert_eq!(split(&[], 3), (vec![], vec![]));
+    }
+
+    #[test]
+    fn model_types_without_levels_are_named_in_the_error() {
+        let error = optimal_steps("Wan", 20, 1.0);
+        assert!(error.is_err_and(|e| e.to_string().contains("Wan")));
+        assert!(align_your_steps("SD9", 10, 1.0).is_err());
+    }
 }

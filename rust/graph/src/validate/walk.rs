@@ -16,6 +16,10 @@ use crate::prompt::{Input, NodeId, Prompt};
 /// Entries of all `dependent_outputs` together. Many broken nodes under many outputs would else make an answer that
 /// grows with the square of the request.
 const MAX_DEPENDENT_ENTRIES: usize = 200_000;
+/// Nodes whose faults are listed; nobody reads more, and each repeats its class's options.
+const MAX_FAULTY_NODES: usize = 10_000;
+/// Lines of `details`.
+const MAX_DETAIL_LINES: usize = 10_000;
 
 #[derive(Default)]
 struct Verdict {
@@ -147,6 +151,7 @@ impl<'a> Walk<'a> {
         {
             lines.push(format!("Dependency cycle: node {from} depends on node {to}, which depends on it"));
         }
+        lines.truncate(MAX_DETAIL_LINES);
         report.details = lines.join("\n");
         report
     }
@@ -158,7 +163,8 @@ impl<'a> Walk<'a> {
         while let Some(id) = stack.pop() {
             let Some(verdict) = self.verdicts.get(id).filter(|verdict| !verdict.valid) else { continue };
             *budget = budget.saturating_sub(1);
-            if !verdict.errors.is_empty() {
+            let is_listed = || node_errors.len() < MAX_FAULTY_NODES || node_errors.contains_key(id.as_ref());
+            if !verdict.errors.is_empty() && is_listed() {
                 let listed = node_errors.entry(id.to_string()).or_insert_with(|| self.errors_of(id, verdict));
                 if *budget > 0 {
                     listed.dependent_outputs.push(output.to_string());

@@ -41,7 +41,7 @@ struct Spec {
 
 fn specs() -> impl Strategy<Value = Vec<Spec>> {
     let kind = prop_oneof![
-        3 => Just(Kind::Int), 1 => Just(Kind::Fail), 4 => Just(Kind::Add), 2 => Just(Kind::Spread),
+        3 => Just(Kind::Int), 1 => Just(Kind::Fail), 4 => Just(Kind::Add), 5 => Just(Kind::Spread),
         2 => Just(Kind::Collect), 2 => Just(Kind::BlockOdd), 3 => Just(Kind::Switch), 2 => Just(Kind::Expand),
         1 => Just(Kind::Changing),
     ];
@@ -55,7 +55,7 @@ fn any_index() -> impl Strategy<Value = usize> {
 }
 
 fn any_bool() -> impl Strategy<Value = bool> {
-    prop::bool::weighted(0.3)
+    prop::bool::weighted(0.6)
 }
 
 /// Makes links point to earlier nodes that may be linked to: failing nodes only behind the side of a switch that is
@@ -98,7 +98,7 @@ fn prompt(specs: &[Spec]) -> Json {
             Kind::Int => node("Int", json!({ "value": spec.value })),
             Kind::Fail => node("Fail", json!({ "value": spec.value })),
             Kind::Add => node("Add", json!({ "a": link(spec.a), "b": link(spec.b) })),
-            Kind::Spread => node("Spread", json!({ "a": link(spec.a) })),
+            Kind::Spread => node("Spread", json!({ "a": link(spec.a), "n": spec.value })),
             Kind::Collect => node("Collect", json!({ "a": link(spec.a), "n": spec.value })),
             Kind::BlockOdd => node("BlockOdd", json!({ "a": link(spec.a) })),
             Kind::Expand => node("Expand", json!({ "a": link(spec.a), "n": spec.value })),
@@ -135,7 +135,9 @@ fn evaluate(specs: &[Spec], i: usize) -> Vec<Option<i64>> {
             let sum = |(a, b): (Option<i64>, Option<i64>)| Some(a?.wrapping_add(b?));
             (0..a.len().max(b.len())).map(|i| sum(at(i))).collect()
         }
-        Kind::Spread => over(evaluate(specs, spec.a), &|v| (0..v.rem_euclid(4)).map(Some).collect()),
+        Kind::Spread => {
+            over(evaluate(specs, spec.a), &|v| (0..(v + spec.value).rem_euclid(4)).map(Some).collect())
+        }
         Kind::Collect => {
             let values: Option<Vec<i64>> = evaluate(specs, spec.a).into_iter().collect();
             vec![values.map(|values| values.iter().sum::<i64>() + 10 * values.len() as i64 + spec.value)]
@@ -169,8 +171,8 @@ fn classes() -> Vec<TestNode> {
     let mut collect = schema("Collect").input(int("a")).input(int("n")).output(out());
     collect.input_is_list = true;
     vec![
-        TestNode::new(schema("Spread").input(int("a")).output(out().list()), |_, inputs| {
-            let items = (0..inputs.int("a")?.rem_euclid(4)).map(Value::Int).collect();
+        TestNode::new(schema("Spread").input(int("a")).input(int("n")).output(out().list()), |_, inputs| {
+            let items = (0..(inputs.int("a")? + inputs.int("n")?).rem_euclid(4)).map(Value::Int).collect();
             Ok(NodeOutput::one(Value::List(Arc::new(items))))
         }),
         TestNode::new(collect, |_, inputs| {
@@ -243,7 +245,7 @@ fn agree(bench: &mut Bench, specs: &[Spec]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn every_policy_shows_what_the_reference_says(

@@ -69,6 +69,16 @@ fn a_stored_item_becomes_the_job_that_was_queued() {
     );
 }
 
+#[test]
+fn an_executor_may_move_to_the_thread_that_owns_it() {
+    fn is_send<T: Send>(_: &T) {}
+    let mut bench = Bench::new(Vec::new());
+    is_send(&bench.executor);
+    let prompt = json!({"1": node("Show", json!({"value": 1}))});
+    let seen = std::thread::spawn(move || bench.run(&prompt).shown("1")).join();
+    assert_eq!(seen.ok(), Some(json!([1])));
+}
+
 /// Tells when it is dropped.
 struct Dropped(Arc<AtomicBool>);
 

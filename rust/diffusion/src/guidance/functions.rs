@@ -36,6 +36,29 @@ fn deviation(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.reshape((batch, ()))?.var(1)?.sqrt()?.reshape(shape)?)
 }
 
+/// CFG-Zero* (arXiv 2503.18886): the negative is first scaled to lie nearest the positive. Directions
+/// are those from the noisy latent to the predictions.
+pub fn cfg_zero_star() -> CombineFn {
+    Arc::new(|guided: &Guided<'_>| {
+        let (cond, uncond) = ((guided.x - guided.cond)?, (guided.x - guided.uncond)?);
+        let dot = per_picture(&(&cond * &uncond)?)?;
+        let alpha = dot.broadcast_div(&(per_picture(&uncond.sqr()?)? + 1e-8)?)?;
+        let uncond = uncond.broadcast_mul(&alpha)?;
+        let direction = (&uncond + ((cond - &uncond)? * guided.scale)?)?;
+        Ok((guided.x - direction)?)
+    })
+}
+
+/// Sum over each picture, shaped to broadcast.
+fn per_picture(tensor: &Tensor) -> Result<Tensor> {
+    let batch = tensor.dim(0)?;
+    let mut shape = vec![1; tensor.rank()];
+    if let Some(first) = shape.first_mut() {
+        *first = batch;
+    }
+    Ok(tensor.reshape((batch, ()))?.sum(1)?.reshape(shape)?)
+}
+
 /// Perturbed-attention guidance (arXiv 2403.17377): away from what the network predicts when its
 /// middle self-attention is the identity. Runs after the combination.
 pub fn perturbed_attention(scale: f64) -> CombineFn {
@@ -74,6 +97,11 @@ mod tests {
         let plain = (&uncond + ((&cond - &uncond)? * 5.0)?)?;
         let error = (rescale_cfg(0.0)(&guided)? - &plain)?.abs()?.max_all()?.to_scalar::<f32>()?;
         assert!(error < 1e-4, "{error}");
+
+        let same = Guided { uncond: &cond, ..guided };
+        let error = (cfg_zero_star()(&same)? - &cond)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(error < 1e-4, "{error}");
+        let guided = same;
 
         let perturbed = (&cond + ((&cond - draw(4)?)? * 3.0)?)?;
         let error = (perturbed_attention(3.0)(&guided)? - perturbed)?.abs()?.max_all()?.to_scalar::<f32>()?;

@@ -14,6 +14,10 @@ use crate::Result;
 /// Sigma that stands for "before the noisiest" in discrete schedules.
 const BEFORE_START: f64 = 999_999_999.9;
 
+/// Constants of the boundary condition of latent consistency models.
+const LCM_TIMESTEP_SCALE: f64 = 10.0;
+const LCM_SIGMA_DATA: f64 = 0.5;
+
 /// What the network's output is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Prediction {
@@ -27,13 +31,15 @@ pub enum Prediction {
     Flow,
     /// The denoised latent itself.
     X0,
+    /// The noise, under the boundary condition of latent consistency models (arXiv 2310.04378).
+    Lcm,
 }
 
 /// How noise levels are numbered.
 #[derive(Clone, Debug)]
 enum Levels {
-    /// A table of training timesteps; timesteps are its indexes.
-    Discrete { log_sigmas: Arc<[f32]> },
+    /// A table of every `stride`-th training timestep.
+    Discrete { log_sigmas: Arc<[f32]>, stride: usize },
     /// Continuous in log σ; the timestep is ln(σ)/4.
     LogSigma,
     /// Continuous, the timestep is 2/π·atan(σ).
@@ -105,7 +111,25 @@ impl ModelSampling {
     /// A discrete schedule from a rising table of sigmas.
     pub fn from_sigmas(prediction: Prediction, sigmas: Vec<f32>) -> Self {
         let log_sigmas = sigmas.iter().map(|s| s.ln()).collect();
-        Self { prediction, sigma_data: 1.0, levels: Levels::Discrete { log_sigmas }, sigmas: sigmas.into() }
+        Self {
+            prediction,
+            sigma_data: 1.0,
+            levels: Levels::Discrete { log_sigmas, stride: 1 },
+            sigmas: sigmas.into(),
+        }
+    }
+
+    /// Only `count` evenly spread levels of a discrete schedule, as distilled models were trained on
+    /// (latent consistency models: 50); other schedules are left as they are.
+    pub fn distilled(self, count: usize) -> Self {
+        let Levels::Discrete { stride: 1, .. } = self.levels else { return self };
+        let stride = self.sigmas.len() / count.max(1);
+        if stride < 2 {
+            return self;
+        }
+        let sigmas: Vec<f32> = self.sigmas.iter().copied().skip(stride - 1).step_by(stride).collect();
+        let log_sigmas = sigmas.iter().map(|s| s.ln()).collect();
+        Self { levels: Levels::Discrete { log_sigmas, stride }, sigmas: sigmas.into(), ..self }
     }
 
     /// Continuous levels even in log σ between `sigma_min` and `sigma_max` (EDM, Playground 2.5).
@@ -187,7 +211,9 @@ impl ModelSampling {
     pub fn timestep(&self, sigma: f64) -> f64 {
         let sigma = sigma as f32;
         match &self.levels {
-            Levels::Discrete { log_sigmas } => nearest(log_sigmas, sigma.ln()) as f64,
+            Levels::Discrete { log_sigmas, stride } => {
+                (nearest(log_sigmas, sigma.ln()) * stride + (stride - 1)) as f64
+            }
             Levels::LogSigma => f64::from(0.25 * sigma.ln()),
             Levels::Arctan => f64::from(sigma.atan() / std::f32::consts::PI * 2.0),
             Levels::Flow { multiplier, .. } => f64::from(sigma * *multiplier as f32),
@@ -198,7 +224,10 @@ impl ModelSampling {
     /// The sigma at a timestep.
     pub fn sigma(&self, timestep: f64) -> f64 {
         match &self.levels {
-            Levels::Discrete { log_sigmas } => f64::from(interpolate(log_sigmas, timestep as f32).exp()),
+            Levels::Discrete { log_sigmas, stride } => {
+                let index = (timestep as f32 - (stride - 1) as f32) / *stride as f32;
+                f64::from(interpolate(log_sigmas, index).exp())
+            }
             Levels::LogSigma => f64::from((timestep as f32 / 0.25).exp()),
             Levels::Arctan => f64::from((timestep as f32 * std::f32::consts::FRAC_PI_2).tan()),
             Levels::Flow { shift, multiplier } => round(tables::shift_time(*shift, timestep / multiplier)),
@@ -248,6 +277,12 @@ impl ModelSampling {
             Prediction::V => Ok(((x * skip)? - (output * out)?)?),
             Prediction::Edm => Ok(((x * skip)? + (output * out)?)?),
             Prediction::X0 => Ok(output.clone()),
+            Prediction::Lcm => {
+                let (time, data) = (self.timestep(sigma) * LCM_TIMESTEP_SCALE, LCM_SIGMA_DATA);
+                let total = time.powi(2) + data.powi(2);
+                let clean = (x - (output * sigma)?)?;
+                Ok(((clean * (time / total.sqrt()))? + (x * (data.powi(2) / total))?)?)
+            }
         }
     }
 
@@ -304,5 +339,45 @@ fn interpolate(table: &[f32], position: f32) -> f32 {
     match (table.get(low), table.get((low + 1).min(last))) {
         (Some(&a), Some(&b)) => (1.0 - weight) * a + weight * b,
         _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distilled_levels_keep_the_timesteps_of_the_whole_schedule() {
+        let whole = ModelSampling::stable_diffusion(Prediction::Lcm);
+        let distilled = whole.clone().distilled(50);
+        assert_eq!(distilled.sigmas().len(), 50);
+        assert_eq!(distilled.timestep(distilled.sigma_max()), 999.0);
+        assert_eq!(distilled.timestep(distilled.sigma_min()), 19.0);
+        assert!((distilled.sigma(499.0) / whole.sigma(499.0) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_consistency_model_near_the_end_returns_its_input() -> Result<()> {
+        use candle_core::{DType, Device};
+        let model = ModelSampling::stable_diffusion(Prediction::Lcm);
+        let x = Tensor::ones((1, 4, 2, 2), DType::F32, &Device::Cpu)?;
+        let denoised = model.denoised(&x, &x, model.sigma_min())?;
+        assert!((denoised - x)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn percents_run_from_the_top_to_the_bottom_of_every_kind() {
+        let kinds = [
+            ModelSampling::stable_diffusion(Prediction::Eps),
+            ModelSampling::continuous_edm(Prediction::Edm, 0.002, 80.0, 0.5),
+            ModelSampling::continuous_v(Prediction::V, 0.03, 500.0, 1.0),
+            ModelSampling::flow(3.0, 1000.0),
+            ModelSampling::flux(1.15),
+        ];
+        for model in kinds {
+            let sigmas: Vec<f64> = (0..=10).map(|p| model.percent_to_sigma(f64::from(p) / 10.0)).collect();
+            assert!(sigmas.windows(2).all(|pair| pair[0] > pair[1]), "{model:?}: {sigmas:?}");
+        }
     }
 }

@@ -1,4 +1,9 @@
 //! Nodes that take and give pictures.
 
+pub(crate) mod basic;
+mod canny;
+pub(crate) mod compose;
+pub(crate) mod filter;
+pub(crate) mod fit;
 pub(crate) mod io;
 pub(crate) mod scale;

@@ -9,6 +9,7 @@ mod define;
 pub mod goldens;
 mod image;
 mod latent;
+mod mask;
 mod model;
 mod picture;
 mod prelude;

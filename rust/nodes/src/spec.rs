@@ -1,8 +1,8 @@
 //! Shorthands for schemas, and the lists of choices that many classes share.
 
 use rushlight_graph::{InputSpec, NodeSchema, OutputSpec, schema::InputType};
-use rushlight_runtime::Host;
-use serde_json::{Value, json};
+use rushlight_runtime::{Host, Inputs, Value as RuntimeValue};
+use serde_json::Value;
 
 /// The largest width or height that core nodes accept, in pixels.
 pub(crate) const MAX_RESOLUTION: i64 = 16384;
@@ -140,10 +140,20 @@ pub(crate) fn v3(name: &str, category: &str, module: &str) -> NodeSchema {
         .extra("output_matchtypes", Value::Null)
 }
 
-/// The template of an input that takes any number of sockets: `PREFIX0`, `PREFIX1`, ….
-pub(crate) fn autogrow(name: &str, item: &str, prefix: &str, min: u32, max: u32) -> InputSpec {
-    InputSpec::new(name, "COMFY_AUTOGROW_V3").opt(
-        "template",
-        json!({"input": {"required": {prefix: [item, {}]}}, "max": max, "min": min, "prefix": prefix}),
-    )
+/// The values of an input that takes any number of sockets, in the order of their numbers.
+pub(crate) fn grown<'a>(inputs: &'a Inputs, name: &str) -> Vec<&'a RuntimeValue> {
+    if let Some(RuntimeValue::List(items)) = inputs.get(name) {
+        return items.iter().collect();
+    }
+    let mut found: Vec<_> = inputs
+        .iter()
+        .filter_map(|(key, value)| {
+            let member = key.strip_prefix(name)?.strip_prefix('.')?;
+            let digits = member.trim_start_matches(|c: char| !c.is_ascii_digit());
+            Some((digits.parse().unwrap_or(usize::MAX), value))
+        })
+        .filter(|(_, value)| !matches!(value, RuntimeValue::None))
+        .collect();
+    found.sort_by_key(|(number, _)| *number);
+    found.into_iter().map(|(_, value)| value).collect()
 }

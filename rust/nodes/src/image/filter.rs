@@ -1,0 +1,223 @@
+//! Blur, sharpening, morphology, edges, colour spaces and noise.
+
+use rayon::prelude::*;
+
+use super::basic::{image, pixels};
+use super::canny;
+use crate::prelude::*;
+
+/// Registers the family.
+pub(crate) fn register(registry: &mut Registry) {
+    add(registry, "ImageBlur", image_blur_schema, image_blur);
+    add(registry, "ImageSharpen", image_sharpen_schema, image_sharpen);
+    add(registry, "Morphology", morphology_schema, morphology);
+    add(registry, "Canny", canny_schema, canny);
+    add(registry, "ImageRGBToYUV", image_rgb_to_yuv_schema, image_rgb_to_yuv);
+    add(registry, "ImageYUVToRGB", image_yuv_to_rgb_schema, image_yuv_to_rgb);
+}
+
+/// A Gaussian over a square of `2 * radius + 1` places each way whose coordinates go from -1 to 1.
+fn gaussian(radius: usize, sigma: f64) -> Vec<f32> {
+    let size = 2 * radius + 1;
+    let place = |i: usize| if size == 1 { -1.0 } else { -1.0 + 2.0 * i as f64 / (size - 1) as f64 };
+    let weights: Vec<f64> = (0..size * size)
+        .map(|i| {
+            let (y, x) = (place(i / size), place(i % size));
+            (-(x * x + y * y) / (2.0 * sigma * sigma)).exp()
+        })
+        .collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| (weight / sum) as f32).collect()
+}
+
+/// An index mirrored at both ends, without repeating the edge.
+fn mirror(index: i64, length: usize) -> usize {
+    let last = length as i64 - 1;
+    if last <= 0 {
+        return 0;
+    }
+    let folded = index.rem_euclid(2 * last);
+    folded.min(2 * last - folded) as usize
+}
+
+/// Convolution of every channel with a square kernel, mirrored at the borders.
+fn convolve(p: &Pixels, radius: usize, kernel: &[f32]) -> Result<Pixels, NodeError> {
+    if radius >= p.height || radius >= p.width {
+        return Err(NodeError::new(
+            "RuntimeError",
+            format!("a radius of {radius} is too large for a picture of {}x{}", p.width, p.height),
+        ));
+    }
+    let size = 2 * radius + 1;
+    let row_len = p.width * p.channels;
+    let mut out = Pixels { data: vec![0.0; p.data.len()], ..*p };
+    out.data.par_chunks_mut(row_len).enumerate().for_each(|(line, out)| {
+        let (picture, y) = (line / p.height, line % p.height);
+        for (place, value) in out.iter_mut().enumerate() {
+            let (x, channel) = (place / p.channels, place % p.channels);
+            *value = kernel
+                .chunks(size)
+                .enumerate()
+                .map(|(dy, weights)| {
+                    let row = mirror((y + dy) as i64 - radius as i64, p.height);
+                    let at = |dx: usize| {
+                        p.at(picture, row, mirror((x + dx) as i64 - radius as i64, p.width), channel)
+                    };
+                    weights.iter().enumerate().map(|(dx, weight)| weight * at(dx)).sum::<f32>()
+                })
+                .sum();
+        }
+    });
+    Ok(out)
+}
+
+fn image_blur_schema(_: &dyn Host) -> NodeSchema {
+    v3("ImageBlur", "image/postprocessing", "post_processing")
+        .input(InputSpec::new("image", "IMAGE"))
+        .input(int("blur_radius", 1, 1, 31).step(1))
+        .input(float("sigma", 1.0, 0.1, 10.0).step(0.1))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn image_blur(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "image")?;
+    let radius = inputs.size("blur_radius")?;
+    if radius == 0 {
+        return image(p);
+    }
+    image(convolve(&p, radius, &gaussian(radius, inputs.float("sigma")?))?)
+}
+
+fn image_sharpen_schema(_: &dyn Host) -> NodeSchema {
+    v3("ImageSharpen", "image/postprocessing", "post_processing")
+        .input(InputSpec::new("image", "IMAGE"))
+        .input(int("sharpen_radius", 1, 1, 31).step(1))
+        .input(float("sigma", 1.0, 0.1, 10.0).step(0.01))
+        .input(float("alpha", 1.0, 0.0, 5.0).step(0.01))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn image_sharpen(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "image")?;
+    let radius = inputs.size("sharpen_radius")?;
+    if radius == 0 {
+        return image(p);
+    }
+    let strength = inputs.float("alpha")? as f32 * 10.0;
+    let mut kernel = gaussian(radius, inputs.float("sigma")?);
+    kernel.iter_mut().for_each(|weight| *weight *= -strength);
+    let middle = kernel.len() / 2;
+    // The weights add up to 1, so that even areas stay as they are.
+    let rest: f32 = kernel.iter().enumerate().filter(|(i, _)| *i != middle).map(|(_, weight)| *weight).sum();
+    if let Some(weight) = kernel.get_mut(middle) {
+        *weight = 1.0 - rest;
+    }
+    image(convolve(&p, radius, &kernel)?.map(|value| value.clamp(0.0, 1.0)))
+}
+
+/// The least (or greatest) value under a square; places outside the picture do not count.
+fn extreme(p: &Pixels, size: usize, greatest: bool) -> Pixels {
+    let pick = |a: f32, b: f32| if greatest { a.max(b) } else { a.min(b) };
+    let start = if greatest { f32::NEG_INFINITY } else { f32::INFINITY };
+    // An even square reaches one further to the start.
+    let (before, after) = (size / 2, size - 1 - size / 2);
+    let rows = Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
+        (x.saturating_sub(before)..(x + after + 1).min(p.width))
+            .fold(start, |best, x| pick(best, p.at(b, y, x, c)))
+    });
+    Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
+        (y.saturating_sub(before)..(y + after + 1).min(p.height))
+            .fold(start, |best, y| pick(best, rows.at(b, y, x, c)))
+    })
+}
+
+fn minus(mut a: Pixels, b: &Pixels) -> Pixels {
+    for (a, b) in a.data.iter_mut().zip(&b.data) {
+        *a -= b;
+    }
+    a
+}
+
+fn morphology_schema(_: &dyn Host) -> NodeSchema {
+    v3("Morphology", "image/postprocessing", "morphology")
+        .display("ImageMorphology")
+        .extra("display_name", "ImageMorphology")
+        .input(InputSpec::new("image", "IMAGE"))
+        .input(choice("operation", ["erode", "dilate", "open", "close", "gradient", "bottom_hat", "top_hat"]))
+        .input(int("kernel_size", 3, 3, 999).step(1))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn morphology(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "image")?;
+    let size = inputs.size("kernel_size")?.max(1);
+    let dilate = |p: &Pixels| extreme(p, size, true);
+    let erode = |p: &Pixels| extreme(p, size, false);
+    image(match inputs.str("operation")? {
+        "erode" => erode(&p),
+        "dilate" => dilate(&p),
+        "open" => dilate(&erode(&p)),
+        "close" => erode(&dilate(&p)),
+        "gradient" => minus(dilate(&p), &erode(&p)),
+        "top_hat" => minus(p.clone(), &dilate(&erode(&p))),
+        "bottom_hat" => minus(erode(&dilate(&p)), &p),
+        other => return Err(NodeError::value(format!("invalid operation '{other}'"))),
+    })
+}
+
+fn canny_schema(_: &dyn Host) -> NodeSchema {
+    v3("Canny", "image/preprocessors", "canny")
+        .input(InputSpec::new("image", "IMAGE"))
+        .input(float("low_threshold", 0.4, 0.01, 0.99).step(0.01))
+        .input(float("high_threshold", 0.8, 0.01, 0.99).step(0.01))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn canny(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "image")?;
+    let (low, high) = (inputs.float("low_threshold")? as f32, inputs.float("high_threshold")? as f32);
+    image(canny::edges(&p, low, high))
+}
+
+fn image_rgb_to_yuv_schema(_: &dyn Host) -> NodeSchema {
+    v3("ImageRGBToYUV", "image/batch", "morphology")
+        .input(InputSpec::new("image", "IMAGE"))
+        .output(OutputSpec::named("IMAGE", "Y"))
+        .output(OutputSpec::named("IMAGE", "U"))
+        .output(OutputSpec::named("IMAGE", "V"))
+}
+fn image_rgb_to_yuv(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "image")?;
+    let plane = |value: fn(f32, f32, f32) -> f32| {
+        let grey = Pixels::build(p.batch, p.height, p.width, 3, |b, y, x, _| {
+            value(p.at(b, y, x, 0), p.at(b, y, x, 1), p.at(b, y, x, 2))
+        });
+        grey.into_image().map(Value::Image)
+    };
+    let luma = |r: f32, g: f32, b: f32| 0.299 * r + 0.587 * g + 0.114 * b;
+    fn cb(r: f32, g: f32, b: f32) -> f32 {
+        (b - (0.299 * r + 0.587 * g + 0.114 * b)) * 0.564 + 0.5
+    }
+    fn cr(r: f32, g: f32, b: f32) -> f32 {
+        (r - (0.299 * r + 0.587 * g + 0.114 * b)) * 0.713 + 0.5
+    }
+    Ok(NodeOutput::values([plane(luma)?, plane(cb)?, plane(cr)?]))
+}
+
+fn image_yuv_to_rgb_schema(_: &dyn Host) -> NodeSchema {
+    v3("ImageYUVToRGB", "image/batch", "morphology")
+        .input(InputSpec::new("Y", "IMAGE"))
+        .input(InputSpec::new("U", "IMAGE"))
+        .input(InputSpec::new("V", "IMAGE"))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn image_yuv_to_rgb(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let (luma, u, v) = (pixels(inputs, "Y")?, pixels(inputs, "U")?, pixels(inputs, "V")?);
+    let mean = |p: &Pixels, b, y, x| {
+        (0..p.channels).map(|c| p.at(b, y, x, c)).sum::<f32>() / p.channels.max(1) as f32
+    };
+    image(Pixels::build(luma.batch, luma.height, luma.width, 3, |b, y, x, c| {
+        let (luma, cb, cr) = (mean(&luma, b, y, x), mean(&u, b, y, x) - 0.5, mean(&v, b, y, x) - 0.5);
+        match c {
+            0 => luma + 1.403 * cr,
+            1 => luma - 0.714 * cr - 0.344 * cb,
+            _ => luma + 1.773 * cb,
+        }
+    }))
+}

@@ -2,7 +2,7 @@
 
 use rushlight_runtime::Registry;
 
-use crate::{image, latent, mask, model, primitive};
+use crate::{audio, dataset_text, image, latent, logic, mask, model, primitive, regex, sigmas, text};
 
 /// Adds every native class.
 pub fn register(registry: &mut Registry) {
@@ -16,7 +16,20 @@ pub fn register(registry: &mut Registry) {
     mask::register(registry);
     latent::empty::register(registry);
     latent::transform::register(registry);
+    latent::ops::register(registry);
+    latent::place::register(registry);
+    text::register(registry);
+    dataset_text::register(registry);
+    image::dataset::register(registry);
+    audio::register(registry);
+    regex::register(registry);
+    logic::register(registry);
     model::loaders::register(registry);
     model::clip::register(registry);
     model::vae::register(registry);
+    model::sampling::register(registry);
+    model::custom_sampling::register(registry);
+    model::sampler_nodes::register(registry);
+    model::conditioning::register(registry);
+    sigmas::register(registry);
 }

@@ -3,6 +3,7 @@
 pub(crate) mod basic;
 mod canny;
 pub(crate) mod compose;
+pub(crate) mod dataset;
 pub(crate) mod filter;
 pub(crate) mod fit;
 pub(crate) mod io;

@@ -1,4 +1,6 @@
 //! Nodes that take and give latents.
 
 pub(crate) mod empty;
+pub(crate) mod ops;
+pub(crate) mod place;
 pub(crate) mod transform;

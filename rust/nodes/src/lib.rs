@@ -3,20 +3,26 @@
 //! A node is a schema and a function from typed inputs to outputs; [`register`] adds them all. To add one, write both in
 //! its family's file and add its line to the family's `register`.
 
+mod audio;
 mod catalog;
+mod dataset_text;
 mod define;
 #[cfg(any(test, feature = "goldens"))]
 pub mod goldens;
 mod image;
 mod latent;
+mod logic;
 mod mask;
 mod model;
 mod picture;
 mod prelude;
 mod primitive;
 mod pytext;
+mod regex;
+mod sigmas;
 mod spec;
 #[cfg(any(test, feature = "goldens"))]
 mod testing;
+mod text;
 
 pub use catalog::register;

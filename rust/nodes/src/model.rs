@@ -2,11 +2,17 @@
 //!
 //! - [`objects`]: MODEL, CLIP, VAE and CONDITIONING values.
 //! - [`residency`]: loaded files, shared by loaders.
-//! - [`loaders`], [`clip`], [`vae`]: the nodes.
+//! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`]: the nodes.
 
 pub(crate) mod clip;
+pub(crate) mod conditioning;
+pub(crate) mod custom_sampling;
 pub(crate) mod embeddings;
 pub(crate) mod loaders;
 pub(crate) mod objects;
 pub(crate) mod residency;
+pub(crate) mod sampler_nodes;
+pub(crate) mod sampling;
+#[cfg(test)]
+mod tests;
 pub(crate) mod vae;

@@ -1,6 +1,6 @@
 //! Shorthands for schemas, and the lists of choices that many classes share.
 
-use rushlight_graph::{InputSpec, NodeSchema, OutputSpec, schema::InputType};
+use rushlight_graph::{InputSpec, NodeSchema};
 use rushlight_runtime::{Host, Inputs, Value as RuntimeValue};
 use serde_json::Value;
 
@@ -116,11 +116,6 @@ pub(crate) fn line(name: &str, default: &str) -> InputSpec {
 pub(crate) fn choice<S: AsRef<str>>(name: &str, choices: impl IntoIterator<Item = S>) -> InputSpec {
     let options: Vec<Value> = choices.into_iter().map(|choice| Value::from(choice.as_ref())).collect();
     InputSpec::new(name, "COMBO").opt("multiselect", false).opt("options", options)
-}
-
-/// An output whose type is a list of choices.
-pub(crate) fn list_output<S: AsRef<str>>(choices: impl IntoIterator<Item = S>, name: &str) -> OutputSpec {
-    OutputSpec { ty: InputType::choices(choices), ..OutputSpec::named("", name) }
 }
 
 /// Names of the models in a folder.

@@ -226,12 +226,12 @@ fn porter_duff_image_composite(_: &NodeContext, inputs: &Inputs) -> Result<NodeO
         let (s, d) = (source.at(b, y, x, c.min(source.channels - 1)), destination.at(b, y, x, c));
         // Masks are 1 where nothing shows.
         let (sa, da) = (1.0 - source_alpha.at(b, y, x, 0), 1.0 - destination_alpha.at(b, y, x, 0));
-        let (value, a) = mode.compose(s, sa, d, da);
+        let (value, a) = mode.compose(s * sa, sa, d * da, da);
         let index = alpha.index(b, y, x, 0);
         if let Some(slot) = alpha.data.get_mut(index) {
             *slot = 1.0 - a;
         }
-        value
+        if a > 1e-5 { (value / a).clamp(0.0, 1.0) } else { 0.0 }
     });
     Ok(NodeOutput::values([Value::Image(colours.into_image()?), Value::Mask(alpha.into_mask()?)]))
 }
@@ -284,7 +284,7 @@ impl Mode {
         })
     }
 
-    /// (colour, alpha) from the source's and the destination's.
+    /// (colour, alpha) from the source's and the destination's; colours are multiplied by their alpha.
     fn compose(self, s: f32, sa: f32, d: f32, da: f32) -> (f32, f32) {
         let union = sa + da - sa * da;
         let both = (1.0 - da) * s + (1.0 - sa) * d;

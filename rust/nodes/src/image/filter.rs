@@ -212,12 +212,14 @@ fn image_yuv_to_rgb(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, Node
     let mean = |p: &Pixels, b, y, x| {
         (0..p.channels).map(|c| p.at(b, y, x, c)).sum::<f32>() / p.channels.max(1) as f32
     };
-    image(Pixels::build(luma.batch, luma.height, luma.width, 3, |b, y, x, c| {
+    let rgb = Pixels::build(luma.batch, luma.height, luma.width, 3, |b, y, x, c| {
         let (luma, cb, cr) = (mean(&luma, b, y, x), mean(&u, b, y, x) - 0.5, mean(&v, b, y, x) - 0.5);
         match c {
-            0 => luma + 1.403 * cr,
-            1 => luma - 0.714 * cr - 0.344 * cb,
-            _ => luma + 1.773 * cb,
+            // The inverse of the factors above.
+            0 => luma + 1.402525 * cr,
+            1 => luma - 0.714403 * cr - 0.34434 * cb,
+            _ => luma + 1.77305 * cb,
         }
-    }))
+    });
+    image(rgb.map(|value| value.clamp(0.0, 1.0)))
 }

@@ -158,9 +158,32 @@ impl ExecutionList {
         entry.is_some_and(|entry| entry.state == State::Done)
     }
 
-    /// A node that waits and never can run, when nothing is ready or staged: part of a cycle or behind one.
-    pub fn stuck(&self) -> Option<&NodeId> {
-        self.entries.iter().find(|entry| entry.state == State::Waiting).map(|entry| &entry.id)
+    /// The nodes of a cycle, when some wait, none is ready and none is staged; each waits for the next one.
+    pub fn cycle(&self) -> Vec<NodeId> {
+        let waits =
+            |number: &usize| self.entries.get(*number).is_some_and(|entry| entry.state == State::Waiting);
+        let Some(mut number) = (0..self.entries.len()).find(waits) else { return Vec::new() };
+        let mut path: Vec<usize> = Vec::new();
+        let mut places = HashMap::new();
+        // A waiting node waits for a waiting one, so the path must come back to itself.
+        loop {
+            if let Some(&place) = places.get(&number) {
+                let cycle = path.get(place..).unwrap_or_default();
+                return cycle
+                    .iter()
+                    .filter_map(|&number| self.entries.get(number))
+                    .map(|entry| entry.id.clone())
+                    .collect();
+            }
+            places.insert(number, path.len());
+            path.push(number);
+            let Some(next) =
+                self.entries.get(number).and_then(|entry| entry.sources.iter().copied().find(waits))
+            else {
+                return Vec::new();
+            };
+            number = next;
+        }
     }
 
     fn insert(&mut self, id: &NodeId, view: &impl GraphView) -> usize {
@@ -311,7 +334,9 @@ mod tests {
         let mut list = ExecutionList::new();
         list.add(&"out".into(), &graph);
         assert!(run(&mut list).is_empty());
-        assert!(!list.is_done() && list.stuck().is_some());
+        assert!(!list.is_done());
+        let cycle = list.cycle();
+        assert_eq!(cycle.iter().map(AsRef::as_ref).collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]

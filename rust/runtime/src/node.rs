@@ -38,7 +38,8 @@ pub trait Node: Send + Sync {
         false
     }
 
-    /// What beside its inputs decides whether it must run again (`IS_CHANGED`). Gets constant inputs only.
+    /// What beside its inputs decides whether it must run again (`IS_CHANGED`). Gets its constant inputs; linked
+    /// ones are [`Value::None`].
     ///
     /// # Errors
     /// A failure counts as changed.

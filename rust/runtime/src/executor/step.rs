@@ -275,11 +275,12 @@ impl Walk<'_> {
         let schema = self.schemas.get(&self.executor.classes, &node.class_type);
         let (Some(class), Some(schema)) = (class, schema) else { return changed };
         let mut inputs = Inputs::new();
-        for (name, input) in view::constants(node) {
-            if let Some(value) = Value::from_constant(input)
-                && (schema.accepts_any_input || schema.find_input(name).is_some() || name.contains('.'))
+        for (name, input) in &node.inputs {
+            if schema.accepts_any_input
+                || input.as_link().is_some()
+                || find_declared(&schema, node, name).is_some()
             {
-                inputs.insert(name.clone(), value);
+                inputs.insert(name.clone(), Value::from_constant(input).unwrap_or(Value::None));
             }
         }
         let ctx = self.context(id);

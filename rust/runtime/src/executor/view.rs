@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use rushlight_graph::cache_key::KeyFacts;
 use rushlight_graph::validate::find_declared;
-use rushlight_graph::{
-    Classes, DynamicPrompt, GraphView, Input, KeyTable, Link, NodeId, NodeSchema, PromptNode,
-};
+use rushlight_graph::{Classes, DynamicPrompt, GraphView, KeyTable, Link, NodeId, NodeSchema, PromptNode};
 
 use crate::cache::{NodeResult, OutputCache};
 use crate::class_table::ClassTable;
@@ -89,9 +87,4 @@ pub(super) fn schema_facts(schema: &NodeSchema) -> KeyFacts {
         sees_links: schema.inputs.iter().any(|input| input.is_raw_link()),
         ..KeyFacts::default()
     }
-}
-
-/// The constant inputs of a node, as values.
-pub(super) fn constants(node: &PromptNode) -> impl Iterator<Item = (&Arc<str>, &Input)> {
-    node.inputs.iter().filter(|(_, input)| input.as_link().is_none())
 }

@@ -153,12 +153,20 @@ impl<'e> Walk<'e> {
             } else if self.list.is_done() {
                 return Ok(());
             } else {
-                let id = self.list.stuck().cloned().unwrap_or_else(|| "".into());
-                let message =
-                    format!("node {id} can never run: it depends on itself through a cycle of links");
-                return Err((id, Failure::new("DependencyCycleError", message).into()));
+                return Err(self.cycle());
             }
         }
+    }
+
+    /// The plan is stuck. Cycles of submitted nodes are found by validation, so the blame is on a node that expanded
+    /// into one where there is such a node.
+    fn cycle(&self) -> (NodeId, Stop) {
+        let cycle = self.list.cycle();
+        let shown: Vec<NodeId> = cycle.iter().map(|id| self.prompt.read().display_id(id)).collect();
+        let expanded = cycle.iter().zip(&shown).find(|(id, shown)| id != shown).map(|(_, shown)| shown);
+        let blamed = expanded.or(cycle.first()).cloned().unwrap_or_else(|| "".into());
+        let message = format!("Dependency cycle detected: {}", cycle.join(" waits for "));
+        (blamed, Failure::new("DependencyCycleError", message).into())
     }
 
     /// Takes results of asynchronous nodes that have ended; waits at most `wait` for the first one.

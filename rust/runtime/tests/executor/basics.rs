@@ -224,7 +224,7 @@ fn ui_outputs_of_all_calls_are_joined_and_texts_fall_into_letters() {
 fn a_cycle_behind_undeclared_links_is_an_error_not_a_hang() {
     let mut bench = Bench::new(Vec::new());
     let seen = bench.run(&json!({"1": node("Show", json!({"value": 1, "extra": ["1", 0]}))}));
-    assert!(error(&seen).exception_message.contains("cycle"));
+    assert!(error(&seen).exception_message.contains("cycle detected: 1"));
 }
 
 #[test]

@@ -93,6 +93,24 @@ fn fingerprints_decide_and_nan_or_a_failure_always_runs() {
 }
 
 #[test]
+fn fingerprints_see_linked_inputs_as_none() {
+    let schema =
+        NodeSchema::new("Mean", "test").input(any("image")).input(int("n")).output(OutputSpec::new("INT"));
+    let mean = TestNode::new(schema, |_, _| Ok(NodeOutput::one(Value::Int(1)))).changing(|inputs| {
+        assert!(matches!(inputs.value("image")?, Value::None));
+        Ok(Fingerprint::Value(json!(inputs.int("n")? as i64)))
+    });
+    let mut bench = Bench::new(vec![mean]);
+    let prompt = json!({
+        "1": node("Int", json!({"value": 1})), "2": node("Mean", json!({"image": ["1", 0], "n": 2})),
+        "3": node("Show", json!({"value": ["2", 0]})),
+    });
+    bench.run(&prompt);
+    bench.run(&prompt);
+    assert_eq!(bench.calls("Mean"), 1);
+}
+
+#[test]
 fn classes_that_are_not_idempotent_are_cached_by_node() {
     let mut schema = NodeSchema::new("Dice", "test").output(OutputSpec::new("INT"));
     schema.not_idempotent = true;

@@ -167,6 +167,23 @@ fn an_expansion_into_taken_ids_or_unknown_classes_is_an_error_of_its_node() {
     }
 }
 
+#[test]
+fn a_cycle_within_an_expansion_is_blamed_on_the_node_that_expanded() {
+    let class = TestNode::new(schema("Knot").output(OutputSpec::new("INT")), |_, _| {
+        let graph = json!({
+            "1.a": node("Add", json!({"a": ["1.b", 0], "b": 1})), "1.b": node("Add", json!({"a": ["1.a", 0], "b": 1})),
+        });
+        let graph = Prompt::from_json(&graph).map_err(|error| NodeError::value(error.to_string()))?;
+        let results = vec![ExpansionResult::Link(Link { node: "1.a".into(), slot: 0 })];
+        Ok(NodeOutput { expand: Some(Expansion { graph, results }), ..NodeOutput::default() })
+    });
+    let mut bench = Bench::new(vec![class]);
+    let seen =
+        bench.run(&json!({"1": node("Knot", json!({})), "2": node("Show", json!({"value": ["1", 0]}))}));
+    let Event::ExecutionError(error) = &seen.outcome.terminal else { panic!("{:?}", seen.outcome.terminal) };
+    assert_eq!((error.node_id.as_ref(), error.node_type.as_ref()), ("1", "Knot"));
+}
+
 /// Sleeps on a thread of its own.
 fn sleep() -> TestNode {
     let class = schema("Sleep").input(int("ms")).input(int("value")).output(OutputSpec::new("INT"));

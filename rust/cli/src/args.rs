@@ -1,0 +1,475 @@
+//! The command line.
+//!
+//! `serve` accepts every flag of ComfyUI 0.8, so that a start script needs no change; what has no meaning here is
+//! named once in a warning (see [`ServeArgs::ignored`]). Each option can also be set by an environment variable
+//! `RUSHLIGHT_NAME`, or in a TOML file ([`crate::config`]); the command line wins over both.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// An inference server for ComfyUI graphs.
+#[derive(Debug, Parser)]
+#[command(name = "rushlight", version, about, max_term_width = 110, args_override_self = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the server.
+    Serve(Box<ServeArgs>),
+    /// Run one workflow here and now, without a server.
+    Run(Box<RunArgs>),
+    /// List the node classes, or show one.
+    Nodes(NodesArgs),
+    /// Look at the device, folders, models and port, and say what is wrong and what to do.
+    Doctor(Box<ServeArgs>),
+}
+
+/// How step previews are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PreviewChoice {
+    /// No previews.
+    None,
+    /// The best that is there: a linear map of the latent.
+    Auto,
+    /// A linear map of the latent.
+    Latent2rgb,
+    /// A small decoder (falls back to latent2rgb where its file is missing).
+    Taesd,
+}
+
+/// Folders: where everything is found and written.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Folders")]
+pub struct FolderArgs {
+    /// Folder that holds models, input, output, temp, user and custom_nodes [default: the current folder].
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_BASE_DIRECTORY")]
+    pub base_directory: Option<PathBuf>,
+    /// Results go here.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_OUTPUT_DIRECTORY")]
+    pub output_directory: Option<PathBuf>,
+    /// Uploads are here.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_INPUT_DIRECTORY")]
+    pub input_directory: Option<PathBuf>,
+    /// Previews go to `temp` in this folder; emptied at start and stop.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_TEMP_DIRECTORY")]
+    pub temp_directory: Option<PathBuf>,
+    /// Settings, workflows and the queue's database are here.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_USER_DIRECTORY")]
+    pub user_directory: Option<PathBuf>,
+    /// Models are here.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_MODELS_DIRECTORY")]
+    pub models_directory: Option<PathBuf>,
+    /// Further model folders (extra_model_paths.yaml).
+    #[arg(long, value_name = "FILE", num_args = 1.., action = ArgAction::Append, env = "RUSHLIGHT_EXTRA_MODEL_PATHS_CONFIG", value_delimiter = ',')]
+    pub extra_model_paths_config: Vec<PathBuf>,
+    /// Follow symbolic links that lead out of a folder.
+    #[arg(long, env = "RUSHLIGHT_FOLLOW_SYMLINKS")]
+    pub follow_symlinks: bool,
+}
+
+/// Where and in which precision models run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// Run on the CPU even if there is a GPU.
+    #[arg(long, env = "RUSHLIGHT_CPU")]
+    pub cpu: bool,
+    /// Which CUDA device to use.
+    #[arg(long, value_name = "N", env = "RUSHLIGHT_CUDA_DEVICE")]
+    pub cuda_device: Option<usize>,
+    /// Same as --cuda-device, when several are visible.
+    #[arg(long, value_name = "N", env = "RUSHLIGHT_DEFAULT_DEVICE")]
+    pub default_device: Option<usize>,
+    /// Everything in float32.
+    #[arg(long, env = "RUSHLIGHT_FORCE_FP32")]
+    pub force_fp32: bool,
+    /// Everything in float16, where the device has it.
+    #[arg(long, conflicts_with = "force_fp32", env = "RUSHLIGHT_FORCE_FP16")]
+    pub force_fp16: bool,
+    /// Diffusion model in float32.
+    #[arg(long, group = "unet_dtype")]
+    pub fp32_unet: bool,
+    /// Diffusion model in bfloat16.
+    #[arg(long, group = "unet_dtype")]
+    pub bf16_unet: bool,
+    /// Diffusion model in float16.
+    #[arg(long, group = "unet_dtype")]
+    pub fp16_unet: bool,
+    /// Do not save the prompt and workflow in pictures.
+    #[arg(long, env = "RUSHLIGHT_DISABLE_METADATA")]
+    pub disable_metadata: bool,
+}
+
+/// `rushlight serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where things are.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    /// Where models run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// TOML file with options of the same names as these flags.
+    #[arg(long, value_name = "FILE", env = "RUSHLIGHT_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Addresses to listen on, separated by commas; without a value: all (0.0.0.0 and ::).
+    #[arg(long, value_name = "IP[,IP]", default_value = "127.0.0.1", num_args = 0..=1, default_missing_value = "0.0.0.0,::", env = "RUSHLIGHT_LISTEN", help_heading = "Network")]
+    pub listen: String,
+    /// Port.
+    #[arg(long, default_value_t = 8188, env = "RUSHLIGHT_PORT", help_heading = "Network")]
+    pub port: u16,
+    /// TLS key; needs --tls-certfile.
+    #[arg(long, value_name = "FILE", requires = "tls_certfile", env = "RUSHLIGHT_TLS_KEYFILE", help_heading = "Network")]
+    pub tls_keyfile: Option<PathBuf>,
+    /// TLS certificate; needs --tls-keyfile.
+    #[arg(long, value_name = "FILE", requires = "tls_keyfile", env = "RUSHLIGHT_TLS_CERTFILE", help_heading = "Network")]
+    pub tls_certfile: Option<PathBuf>,
+    /// Send CORS headers for this origin (without a value: any).
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, default_missing_value = "*", env = "RUSHLIGHT_ENABLE_CORS_HEADER", help_heading = "Network")]
+    pub enable_cors_header: Option<String>,
+    /// Further host names under which this server may be reached.
+    #[arg(long, value_name = "NAME", action = ArgAction::Append, env = "RUSHLIGHT_ALLOWED_HOST", value_delimiter = ',', help_heading = "Network")]
+    pub allowed_host: Vec<String>,
+    /// File with bearer tokens, one a line; requests without one are refused.
+    #[arg(long, value_name = "FILE", env = "RUSHLIGHT_API_TOKEN_FILE", help_heading = "Network")]
+    pub api_token_file: Option<PathBuf>,
+    /// Largest request body in megabytes.
+    #[arg(long, value_name = "MB", default_value_t = 100.0, env = "RUSHLIGHT_MAX_UPLOAD_SIZE", help_heading = "Network")]
+    pub max_upload_size: f64,
+    /// Compress responses.
+    #[arg(long, env = "RUSHLIGHT_ENABLE_COMPRESS_RESPONSE_BODY", help_heading = "Network")]
+    pub enable_compress_response_body: bool,
+
+    /// How step previews are made.
+    #[arg(long, value_enum, default_value = "none", env = "RUSHLIGHT_PREVIEW_METHOD", help_heading = "Previews")]
+    pub preview_method: PreviewChoice,
+    /// Previews fit in a square of this many pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 512, env = "RUSHLIGHT_PREVIEW_SIZE", help_heading = "Previews")]
+    pub preview_size: u32,
+
+    /// Keep the outputs that the newest prompt uses (the default).
+    #[arg(long, group = "cache", help_heading = "Cache")]
+    pub cache_classic: bool,
+    /// Keep the outputs of the last N node results.
+    #[arg(long, value_name = "N", group = "cache", env = "RUSHLIGHT_CACHE_LRU", help_heading = "Cache")]
+    pub cache_lru: Option<usize>,
+    /// Keep outputs while this many gigabytes of memory stay free (without a value: 4).
+    #[arg(long, value_name = "GB", group = "cache", num_args = 0..=1, default_missing_value = "4", env = "RUSHLIGHT_CACHE_RAM", help_heading = "Cache")]
+    pub cache_ram: Option<f64>,
+    /// Keep no outputs.
+    #[arg(long, group = "cache", env = "RUSHLIGHT_CACHE_NONE", help_heading = "Cache")]
+    pub cache_none: bool,
+
+    /// Folder with the frontend's files.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_FRONT_END_ROOT", help_heading = "Frontend")]
+    pub front_end_root: Option<PathBuf>,
+    /// One user directory a user, chosen by header.
+    #[arg(long, env = "RUSHLIGHT_MULTI_USER", help_heading = "Frontend")]
+    pub multi_user: bool,
+    /// Open a browser when the server is up.
+    #[arg(long, overrides_with = "disable_auto_launch", env = "RUSHLIGHT_AUTO_LAUNCH", help_heading = "Frontend")]
+    pub auto_launch: bool,
+    /// Do not open a browser.
+    #[arg(long, overrides_with = "auto_launch", help_heading = "Frontend")]
+    pub disable_auto_launch: bool,
+
+    /// Load no custom nodes.
+    #[arg(long, env = "RUSHLIGHT_DISABLE_ALL_CUSTOM_NODES", help_heading = "Custom nodes")]
+    pub disable_all_custom_nodes: bool,
+    /// Load these custom node packs even with --disable-all-custom-nodes.
+    #[arg(long, value_name = "PACK", num_args = 1.., action = ArgAction::Append, help_heading = "Custom nodes")]
+    pub whitelist_custom_nodes: Vec<String>,
+    /// A ComfyUI checkout whose nodes are used.
+    #[arg(long, value_name = "DIR", env = "RUSHLIGHT_COMFYUI_DIR", help_heading = "Custom nodes")]
+    pub comfyui_dir: Option<PathBuf>,
+    /// Prefer Python implementations where a class has both.
+    #[arg(long, env = "RUSHLIGHT_PREFER_PYTHON", help_heading = "Custom nodes")]
+    pub prefer_python: bool,
+    /// Load no nodes that call paid services (there are none here).
+    #[arg(long, help_heading = "Custom nodes")]
+    pub disable_api_nodes: bool,
+
+    /// The queue and history: a file, a sqlite:/// URL, or `memory` for none on disk.
+    #[arg(long, value_name = "URL", env = "RUSHLIGHT_DATABASE_URL", help_heading = "Queue")]
+    pub database_url: Option<String>,
+    /// Seconds that a running prompt may go on after SIGTERM before it is put back in the queue.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, env = "RUSHLIGHT_SHUTDOWN_GRACE", help_heading = "Queue")]
+    pub shutdown_grace: f64,
+
+    /// Log level (without a value: DEBUG).
+    #[arg(long, value_name = "LEVEL", num_args = 0..=1, default_value = "INFO", default_missing_value = "DEBUG", ignore_case = true, env = "RUSHLIGHT_VERBOSE", help_heading = "Log")]
+    pub verbose: String,
+    /// Log to standard output in place of standard error.
+    #[arg(long, env = "RUSHLIGHT_LOG_STDOUT", help_heading = "Log")]
+    pub log_stdout: bool,
+    /// Start, load the nodes, and end.
+    #[arg(long, help_heading = "Log")]
+    pub quick_test_for_ci: bool,
+
+    /// Flags that are accepted for the sake of existing start scripts.
+    #[command(flatten)]
+    pub upstream: UpstreamArgs,
+}
+
+/// Flags of ComfyUI that have no meaning here; hidden from `--help`, named once in a warning.
+#[derive(Debug, Clone, Default, Args)]
+pub struct UpstreamArgs {
+    #[arg(long, hide = true)]
+    cpu_vae: bool,
+    #[arg(long, hide = true)]
+    fp64_unet: bool,
+    #[arg(long = "fp8_e4m3fn-unet", hide = true)]
+    fp8_e4m3fn_unet: bool,
+    #[arg(long = "fp8_e5m2-unet", hide = true)]
+    fp8_e5m2_unet: bool,
+    #[arg(long = "fp8_e8m0fnu-unet", hide = true)]
+    fp8_e8m0fnu_unet: bool,
+    #[arg(long, hide = true)]
+    fp16_vae: bool,
+    #[arg(long, hide = true)]
+    fp32_vae: bool,
+    #[arg(long, hide = true)]
+    bf16_vae: bool,
+    #[arg(long = "fp8_e4m3fn-text-enc", hide = true)]
+    fp8_e4m3fn_text_enc: bool,
+    #[arg(long = "fp8_e5m2-text-enc", hide = true)]
+    fp8_e5m2_text_enc: bool,
+    #[arg(long, hide = true)]
+    fp16_text_enc: bool,
+    #[arg(long, hide = true)]
+    fp32_text_enc: bool,
+    #[arg(long, hide = true)]
+    bf16_text_enc: bool,
+    #[arg(long, hide = true)]
+    force_channels_last: bool,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "0", value_name = "N")]
+    directml: Option<String>,
+    #[arg(long, hide = true, value_name = "SELECTOR")]
+    oneapi_device_selector: Option<String>,
+    #[arg(long, hide = true)]
+    disable_ipex_optimize: bool,
+    #[arg(long, hide = true)]
+    supports_fp8_compute: bool,
+    #[arg(long, hide = true)]
+    use_split_cross_attention: bool,
+    #[arg(long, hide = true)]
+    use_quad_cross_attention: bool,
+    #[arg(long, hide = true)]
+    use_pytorch_cross_attention: bool,
+    #[arg(long, hide = true)]
+    use_sage_attention: bool,
+    #[arg(long, hide = true)]
+    use_flash_attention: bool,
+    #[arg(long, hide = true)]
+    disable_xformers: bool,
+    #[arg(long, hide = true)]
+    force_upcast_attention: bool,
+    #[arg(long, hide = true)]
+    dont_upcast_attention: bool,
+    #[arg(long, hide = true)]
+    gpu_only: bool,
+    #[arg(long, hide = true)]
+    highvram: bool,
+    #[arg(long, hide = true)]
+    normalvram: bool,
+    #[arg(long, hide = true)]
+    lowvram: bool,
+    #[arg(long, hide = true)]
+    novram: bool,
+    #[arg(long, hide = true, value_name = "GB")]
+    reserve_vram: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "2", value_name = "N")]
+    async_offload: Option<String>,
+    #[arg(long, hide = true)]
+    disable_async_offload: bool,
+    #[arg(long, hide = true)]
+    force_non_blocking: bool,
+    #[arg(long, hide = true)]
+    disable_smart_memory: bool,
+    #[arg(long, hide = true)]
+    disable_pinned_memory: bool,
+    #[arg(long, hide = true)]
+    deterministic: bool,
+    #[arg(long, hide = true, num_args = 0.., value_name = "NAME")]
+    fast: Option<Vec<String>>,
+    #[arg(long, hide = true, value_name = "NAME")]
+    default_hashing_function: Option<String>,
+    #[arg(long, hide = true)]
+    mmap_torch_files: bool,
+    #[arg(long, hide = true)]
+    disable_mmap: bool,
+    #[arg(long, hide = true)]
+    dont_print_server: bool,
+    #[arg(long, hide = true)]
+    windows_standalone_build: bool,
+    #[arg(long, hide = true)]
+    disable_cuda_malloc: bool,
+    #[arg(long, hide = true)]
+    cuda_malloc: bool,
+    #[arg(long, hide = true)]
+    enable_manager: bool,
+    #[arg(long, hide = true)]
+    disable_manager_ui: bool,
+    #[arg(long, hide = true)]
+    enable_manager_legacy_ui: bool,
+    #[arg(long, hide = true, value_name = "VERSION")]
+    front_end_version: Option<String>,
+    #[arg(long, hide = true, value_name = "URL")]
+    comfy_api_base: Option<String>,
+}
+
+impl UpstreamArgs {
+    /// The flags that were given, as they are written.
+    pub fn given(&self) -> Vec<&'static str> {
+        let flags: [(&'static str, bool); 51] = [
+            ("--cpu-vae", self.cpu_vae),
+            ("--fp64-unet", self.fp64_unet),
+            ("--fp8_e4m3fn-unet", self.fp8_e4m3fn_unet),
+            ("--fp8_e5m2-unet", self.fp8_e5m2_unet),
+            ("--fp8_e8m0fnu-unet", self.fp8_e8m0fnu_unet),
+            ("--fp16-vae", self.fp16_vae),
+            ("--fp32-vae", self.fp32_vae),
+            ("--bf16-vae", self.bf16_vae),
+            ("--fp8_e4m3fn-text-enc", self.fp8_e4m3fn_text_enc),
+            ("--fp8_e5m2-text-enc", self.fp8_e5m2_text_enc),
+            ("--fp16-text-enc", self.fp16_text_enc),
+            ("--fp32-text-enc", self.fp32_text_enc),
+            ("--bf16-text-enc", self.bf16_text_enc),
+            ("--force-channels-last", self.force_channels_last),
+            ("--directml", self.directml.is_some()),
+            ("--oneapi-device-selector", self.oneapi_device_selector.is_some()),
+            ("--disable-ipex-optimize", self.disable_ipex_optimize),
+            ("--supports-fp8-compute", self.supports_fp8_compute),
+            ("--use-split-cross-attention", self.use_split_cross_attention),
+            ("--use-quad-cross-attention", self.use_quad_cross_attention),
+            ("--use-pytorch-cross-attention", self.use_pytorch_cross_attention),
+            ("--use-sage-attention", self.use_sage_attention),
+            ("--use-flash-attention", self.use_flash_attention),
+            ("--disable-xformers", self.disable_xformers),
+            ("--force-upcast-attention", self.force_upcast_attention),
+            ("--dont-upcast-attention", self.dont_upcast_attention),
+            ("--gpu-only", self.gpu_only),
+            ("--highvram", self.highvram),
+            ("--normalvram", self.normalvram),
+            ("--lowvram", self.lowvram),
+            ("--novram", self.novram),
+            ("--reserve-vram", self.reserve_vram.is_some()),
+            ("--async-offload", self.async_offload.is_some()),
+            ("--disable-async-offload", self.disable_async_offload),
+            ("--force-non-blocking", self.force_non_blocking),
+            ("--disable-smart-memory", self.disable_smart_memory),
+            ("--disable-pinned-memory", self.disable_pinned_memory),
+            ("--deterministic", self.deterministic),
+            ("--fast", self.fast.is_some()),
+            ("--default-hashing-function", self.default_hashing_function.is_some()),
+            ("--mmap-torch-files", self.mmap_torch_files),
+            ("--disable-mmap", self.disable_mmap),
+            ("--dont-print-server", self.dont_print_server),
+            ("--windows-standalone-build", self.windows_standalone_build),
+            ("--disable-cuda-malloc", self.disable_cuda_malloc),
+            ("--cuda-malloc", self.cuda_malloc),
+            ("--enable-manager", self.enable_manager),
+            ("--disable-manager-ui", self.disable_manager_ui),
+            ("--enable-manager-legacy-ui", self.enable_manager_legacy_ui),
+            ("--front-end-version", self.front_end_version.is_some()),
+            ("--comfy-api-base", self.comfy_api_base.is_some()),
+        ];
+        flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+}
+
+/// `rushlight run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Workflow in API format: a JSON file, or a PNG that carries one [default: a small picture by the embedded model].
+    pub workflow: Option<PathBuf>,
+    /// Change an input before the run: NODE is an id, a title or a class that occurs once.
+    #[arg(long = "set", value_name = "NODE.INPUT=VALUE", action = ArgAction::Append)]
+    pub set: Vec<String>,
+    /// Write results here [default: the output folder].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Show previews and the result in the terminal.
+    #[arg(long)]
+    pub preview: bool,
+    /// Where things are.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    /// Where models run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// `rushlight nodes`.
+#[derive(Debug, Args)]
+pub struct NodesArgs {
+    /// Show this class.
+    pub name: Option<String>,
+    /// List the classes of ComfyUI 0.8 that are not native yet, each with the reason.
+    #[arg(long, conflicts_with = "name")]
+    pub missing: bool,
+    /// Print JSON as `/object_info` does.
+    #[arg(long)]
+    pub json: bool,
+    /// Where things are.
+    #[command(flatten)]
+    pub folders: FolderArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serve(args: &[&str]) -> ServeArgs {
+        let mut line = vec!["rushlight", "serve"];
+        line.extend(args);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Serve(args) => *args,
+            other => panic!("not serve: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn listens_on_loopback_unless_told_otherwise() {
+        assert_eq!(serve(&[]).listen, "127.0.0.1");
+        assert_eq!(serve(&["--listen"]).listen, "0.0.0.0,::");
+        assert_eq!(serve(&["--listen", "10.0.0.1"]).listen, "10.0.0.1");
+    }
+
+    #[test]
+    fn flags_without_meaning_here_are_accepted_and_named() {
+        let args = serve(&["--lowvram", "--fast", "fp16_accumulation", "--use-sage-attention", "--port", "9000"]);
+        assert_eq!(args.upstream.given(), ["--use-sage-attention", "--lowvram", "--fast"]);
+        assert_eq!(args.port, 9000);
+    }
+
+    #[test]
+    fn the_line_that_custom_node_test_suites_use_is_accepted() {
+        let args = serve(&[
+            "--output-directory", "out", "--listen", "127.0.0.1", "--port", "8189", "--extra-model-paths-config",
+            "extra.yaml", "--cpu", "--cache-lru", "5",
+        ]);
+        assert_eq!(args.cache_lru, Some(5));
+        assert!(args.device.cpu);
+        assert_eq!(args.folders.extra_model_paths_config, [PathBuf::from("extra.yaml")]);
+    }
+
+    #[test]
+    fn a_later_flag_wins() {
+        assert_eq!(serve(&["--port", "1", "--port", "2"]).port, 2);
+    }
+}

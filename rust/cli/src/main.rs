@@ -1,2 +1,7 @@
 //! The `rushlight` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rushlight_cli::main(std::env::args_os(), None)
+}

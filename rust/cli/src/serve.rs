@@ -1,0 +1,212 @@
+//! `rushlight serve`: from options to a running server, and down again.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rushlight_runtime::context::PreviewMethod;
+use rushlight_runtime::{CachePolicy, ExecutorOptions};
+use rushlight_server::extension::Extension;
+use rushlight_server::settings::Limits;
+use rushlight_server::{Parts, Server, ServerSettings};
+use rushlight_store::{SqliteStore, Store};
+
+use crate::args::{PreviewChoice, ServeArgs};
+use crate::environment;
+
+/// Makes the extension that hosts Python nodes, once the options are known.
+pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + Send>;
+
+/// Runs a server until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting: an option, a folder, the database, the device or the port.
+pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> {
+    let ignored = args.upstream.given();
+    if !ignored.is_empty() {
+        tracing::warn!("these options have no effect here: {}", ignored.join(" "));
+    }
+    let settings = settings(args)?;
+    if !settings.loopback_only() && settings.api_tokens.is_empty() {
+        tracing::warn!(
+            "LISTENING ON {} WITHOUT A TOKEN: everyone who reaches this address can use this server, read its pictures \
+             and fill its disk. Set --api-token-file, or put an authenticating proxy in front.",
+            args.listen
+        );
+    }
+    let folder_settings = environment::folder_settings(&args.folders)?;
+    let (folders, host) = environment::open_host(&folder_settings, !args.device.disable_metadata)?;
+    folders.clear_temp();
+    let store = open_store(args, &folders.layout().user)?;
+    let device = environment::device(&args.device)?;
+    let device_name = environment::device_name(&device);
+    let parts = Parts {
+        host,
+        folders: folders.clone(),
+        registry: environment::native_registry(),
+        store,
+        devices: vec![device],
+        executor: ExecutorOptions { cache: cache_policy(args), ..ExecutorOptions::default() },
+        extension: extension.map(|make| make(args)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stopped = runtime.block_on(async {
+        let server = Server::start(settings, parts).await?;
+        let scheme = if args.tls_certfile.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", server.addr());
+        tracing::info!("running on {device_name}");
+        // Start scripts and test suites wait for this very line.
+        tracing::info!("To see the GUI go to: {url}");
+        if args.quick_test_for_ci {
+            server.ready().await;
+            server.shutdown().await;
+            return Ok(());
+        }
+        if args.auto_launch && !args.disable_auto_launch {
+            open_browser(&url);
+        }
+        stop_signal().await?;
+        tracing::info!("stopping: the running prompt has {} s to finish", args.shutdown_grace);
+        tokio::select! {
+            () = server.shutdown() => Ok(()),
+            _ = stop_signal() => Err(anyhow!("stopped at once by a second signal")),
+        }
+    });
+    folders.clear_temp();
+    // A node that does not return must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    stopped
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn stop_signal() -> Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result?,
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+fn settings(args: &ServeArgs) -> Result<ServerSettings> {
+    let megabytes = args.max_upload_size;
+    if !megabytes.is_finite() || megabytes < 0.0 {
+        bail!("--max-upload-size must be a number of megabytes, not {megabytes}");
+    }
+    if !args.shutdown_grace.is_finite() || args.shutdown_grace < 0.0 {
+        bail!("--shutdown-grace must be a number of seconds, not {}", args.shutdown_grace);
+    }
+    if args.tls_certfile.is_some() {
+        bail!("TLS is not served by this build; put a reverse proxy (nginx, caddy) in front and leave --tls-* out");
+    }
+    Ok(ServerSettings {
+        listen: addresses(&args.listen, args.port)?,
+        allowed_hosts: args.allowed_host.clone(),
+        cors_origin: args.enable_cors_header.clone(),
+        api_tokens: args.api_token_file.as_ref().map(read_tokens).transpose()?.unwrap_or_default(),
+        max_body_bytes: (megabytes * f64::from(1u32 << 20)) as u64,
+        compress: args.enable_compress_response_body,
+        preview_method: match args.preview_method {
+            PreviewChoice::None => PreviewMethod::None,
+            PreviewChoice::Auto | PreviewChoice::Latent2rgb => PreviewMethod::Latent2Rgb,
+            PreviewChoice::Taesd => PreviewMethod::Taesd,
+        },
+        preview_size: args.preview_size,
+        frontend_root: args.front_end_root.clone(),
+        multi_user: args.multi_user,
+        follow_symlinks: args.folders.follow_symlinks,
+        argv: std::env::args().collect(),
+        limits: Limits { shutdown_deadline: Duration::from_secs_f64(args.shutdown_grace), ..Limits::default() },
+    })
+}
+
+/// The addresses of `--listen`, each with the port.
+///
+/// # Errors
+/// Names the part that is no address.
+pub fn addresses(listen: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    listen
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let part = if part == "localhost" { "127.0.0.1" } else { part };
+            let ip: IpAddr = part.parse().with_context(|| format!("--listen: `{part}` is no IP address"))?;
+            Ok(SocketAddr::new(ip, port))
+        })
+        .collect()
+}
+
+fn read_tokens(path: &PathBuf) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let tokens: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
+    if tokens.is_empty() {
+        bail!("{} holds no token; with --api-token-file there must be one", path.display());
+    }
+    Ok(tokens)
+}
+
+fn cache_policy(args: &ServeArgs) -> CachePolicy {
+    match (args.cache_lru, args.cache_ram, args.cache_none) {
+        (Some(count), ..) => CachePolicy::Lru(count),
+        (_, Some(gigabytes), _) => CachePolicy::Ram((gigabytes.max(0.0) * f64::from(1u32 << 30)) as u64),
+        (.., true) => CachePolicy::None,
+        _ => CachePolicy::Classic,
+    }
+}
+
+fn open_store(args: &ServeArgs, user: &std::path::Path) -> Result<Arc<dyn Store>> {
+    let path = match args.database_url.as_deref() {
+        Some("memory") => return Ok(Arc::new(SqliteStore::in_memory()?)),
+        Some(url) => {
+            let path = url.strip_prefix("sqlite:///").or_else(|| url.strip_prefix("sqlite://")).unwrap_or(url);
+            if path.contains("://") {
+                bail!("--database-url: only sqlite:/// is known, got {url}");
+            }
+            PathBuf::from(path)
+        }
+        None => user.join("rushlight.db"),
+    };
+    Ok(Arc::new(SqliteStore::open(&path).with_context(|| format!("cannot open the queue in {}", path.display()))?))
+}
+
+/// Opens the default browser; a machine without one only loses the convenience.
+fn open_browser(url: &str) {
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else if cfg!(windows) {
+        "explorer"
+    } else {
+        "xdg-open"
+    };
+    if let Err(error) = std::process::Command::new(opener).arg(url).spawn() {
+        tracing::info!(%error, "no browser could be opened");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_addresses_are_listened_on() {
+        let both = addresses("0.0.0.0,::", 1).unwrap();
+        assert_eq!(both.len(), 2);
+        assert!(both.iter().all(|address| address.ip().is_unspecified() && address.port() == 1));
+    }
+
+    #[test]
+    fn a_wrong_address_is_named() {
+        let error = addresses("example.org", 1).unwrap_err().to_string();
+        assert!(error.contains("example.org"), "{error}");
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask test`: everything that CI checks, on a machine that has cargo and Python 3.10 or newer.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What to leave out.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Options {
+    /// Only the Rust tests.
+    #[arg(long, conflicts_with = "python_only")]
+    rust_only: bool,
+    /// Only the tests that need Python: the wheel and the end-to-end tests.
+    #[arg(long)]
+    python_only: bool,
+    /// Leave formatting and clippy out.
+    #[arg(long)]
+    no_lint: bool,
+}
+
+/// Runs the checks in order and stops at the first that fails.
+///
+/// # Errors
+/// Names the command that failed.
+pub fn run(options: Options) -> Result<()> {
+    let root = root()?;
+    let begun = Instant::now();
+    if !options.python_only {
+        if !options.no_lint {
+            cargo(&root, &["fmt", "--all", "--check"])?;
+            cargo(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+        }
+        if has_nextest() {
+            cargo(&root, &["nextest", "run", "--workspace", "--no-fail-fast"])?;
+        } else {
+            println!("cargo-nextest is not installed; using cargo test");
+            cargo(&root, &["test", "--workspace", "--no-fail-fast"])?;
+        }
+        cargo(&root, &["test", "--workspace", "--doc"])?;
+    }
+    if !options.rust_only {
+        cargo(&root, &["build", "--package", "rushlight-cli"])?;
+        let python = virtual_environment(&root)?;
+        let path = root.join("tests");
+        step(Command::new(&python).arg("-m").arg("pytest").arg("-q").arg(path).current_dir(&root))?;
+    }
+    println!("all checks passed in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The repository's root.
+///
+/// # Errors
+/// When this crate is no longer two folders below it.
+pub fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.ancestors().nth(2).context("the repository's root is two folders above xtask")?.to_owned())
+}
+
+fn has_nextest() -> bool {
+    let asked = Command::new("cargo").args(["nextest", "--version"]).output();
+    asked.is_ok_and(|output| output.status.success())
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    step(Command::new("cargo").args(arguments).current_dir(root))
+}
+
+/// A virtual environment with the wheel of this tree and what the tests need.
+fn virtual_environment(root: &Path) -> Result<PathBuf> {
+    let folder = root.join("target").join("test-venv");
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    if !python.exists() {
+        let system = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
+        step(Command::new(system).args(["-m", "venv"]).arg(&folder))
+            .context("a virtual environment is needed (Debian: apt-get install python3-venv)")?;
+    }
+    let requirements = root.join("tests").join("requirements.txt");
+    step(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(requirements))?;
+    // The dev profile shares its dependencies with the Rust tests; users' `pip install` builds with optimisation.
+    let target = root.join("target");
+    step(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "-q", "--force-reinstall", "--no-deps"])
+            .arg(root)
+            .env("MATURIN_PEP517_ARGS", "--profile dev")
+            .env("CARGO_TARGET_DIR", target),
+    )?;
+    Ok(python)
+}
+
+fn step(command: &mut Command) -> Result<()> {
+    let shown = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| part.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ");
+    println!("$ {shown}");
+    let begun = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})");
+    }
+    println!("  {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}

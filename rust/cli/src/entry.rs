@@ -58,7 +58,7 @@ fn log(level: &str, to_stdout: bool) {
     };
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = tracing_subscriber::fmt::layer().with_target(false);
-    let registry = tracing_subscriber::registry().with(filter).with(rushlight_server::logs::layer());
+    let registry = tracing_subscriber::registry().with(filter);
     // A second call (the wheel's `main` called twice in one process) keeps the first log.
     let _ = if to_stdout {
         registry.with(terminal.with_writer(std::io::stdout)).try_init()

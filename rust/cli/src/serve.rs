@@ -11,7 +11,7 @@ use rushlight_runtime::{CachePolicy, ExecutorOptions};
 use rushlight_server::extension::Extension;
 use rushlight_server::settings::Limits;
 use rushlight_server::{Parts, Server, ServerSettings};
-use rushlight_store::{SqliteStore, Store};
+use rushlight_store::{SqliteOptions, SqliteStore, Store};
 
 use crate::args::{PreviewChoice, ServeArgs};
 use crate::environment;
@@ -44,12 +44,10 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> 
     let device_name = environment::device_name(&device);
     let parts = Parts {
         host,
-        folders: folders.clone(),
         registry: environment::native_registry(),
         store,
         devices: vec![device],
-        executor: ExecutorOptions { cache: cache_policy(args), ..ExecutorOptions::default() },
-        extension: extension.map(|make| make(args)),
+        executor: ExecutorOptions { cache: cache_policy(args) },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(async {
@@ -60,7 +58,6 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> 
         // Start scripts and test suites wait for this very line.
         tracing::info!("To see the GUI go to: {url}");
         if args.quick_test_for_ci {
-            server.ready().await;
             server.shutdown().await;
             return Ok(());
         }
@@ -166,7 +163,7 @@ fn cache_policy(args: &ServeArgs) -> CachePolicy {
 
 fn open_store(args: &ServeArgs, user: &std::path::Path) -> Result<Arc<dyn Store>> {
     let path = match args.database_url.as_deref() {
-        Some("memory") => return Ok(Arc::new(SqliteStore::in_memory()?)),
+        Some("memory") => return Ok(Arc::new(SqliteStore::in_memory(SqliteOptions::default())?)),
         Some(url) => {
             let path = url.strip_prefix("sqlite:///").or_else(|| url.strip_prefix("sqlite://")).unwrap_or(url);
             if path.contains("://") {
@@ -176,7 +173,7 @@ fn open_store(args: &ServeArgs, user: &std::path::Path) -> Result<Arc<dyn Store>
         }
         None => user.join("rushlight.db"),
     };
-    Ok(Arc::new(SqliteStore::open(&path).with_context(|| format!("cannot open the queue in {}", path.display()))?))
+    Ok(Arc::new(SqliteStore::open(&path, SqliteOptions::default()).with_context(|| format!("cannot open the queue in {}", path.display()))?))
 }
 
 /// Opens the default browser; a machine without one only loses the convenience.

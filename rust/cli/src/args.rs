@@ -127,10 +127,22 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 8188, env = "RUSHLIGHT_PORT", help_heading = "Network")]
     pub port: u16,
     /// TLS key; needs --tls-certfile.
-    #[arg(long, value_name = "FILE", requires = "tls_certfile", env = "RUSHLIGHT_TLS_KEYFILE", help_heading = "Network")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_certfile",
+        env = "RUSHLIGHT_TLS_KEYFILE",
+        help_heading = "Network"
+    )]
     pub tls_keyfile: Option<PathBuf>,
     /// TLS certificate; needs --tls-keyfile.
-    #[arg(long, value_name = "FILE", requires = "tls_keyfile", env = "RUSHLIGHT_TLS_CERTFILE", help_heading = "Network")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_keyfile",
+        env = "RUSHLIGHT_TLS_CERTFILE",
+        help_heading = "Network"
+    )]
     pub tls_certfile: Option<PathBuf>,
     /// Send CORS headers for this origin (without a value: any).
     #[arg(long, value_name = "ORIGIN", num_args = 0..=1, default_missing_value = "*", env = "RUSHLIGHT_ENABLE_CORS_HEADER", help_heading = "Network")]
@@ -142,17 +154,35 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "RUSHLIGHT_API_TOKEN_FILE", help_heading = "Network")]
     pub api_token_file: Option<PathBuf>,
     /// Largest request body in megabytes.
-    #[arg(long, value_name = "MB", default_value_t = 100.0, env = "RUSHLIGHT_MAX_UPLOAD_SIZE", help_heading = "Network")]
+    #[arg(
+        long,
+        value_name = "MB",
+        default_value_t = 100.0,
+        env = "RUSHLIGHT_MAX_UPLOAD_SIZE",
+        help_heading = "Network"
+    )]
     pub max_upload_size: f64,
     /// Compress responses.
     #[arg(long, env = "RUSHLIGHT_ENABLE_COMPRESS_RESPONSE_BODY", help_heading = "Network")]
     pub enable_compress_response_body: bool,
 
     /// How step previews are made.
-    #[arg(long, value_enum, default_value = "none", env = "RUSHLIGHT_PREVIEW_METHOD", help_heading = "Previews")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "none",
+        env = "RUSHLIGHT_PREVIEW_METHOD",
+        help_heading = "Previews"
+    )]
     pub preview_method: PreviewChoice,
     /// Previews fit in a square of this many pixels.
-    #[arg(long, value_name = "PIXELS", default_value_t = 512, env = "RUSHLIGHT_PREVIEW_SIZE", help_heading = "Previews")]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        default_value_t = 512,
+        env = "RUSHLIGHT_PREVIEW_SIZE",
+        help_heading = "Previews"
+    )]
     pub preview_size: u32,
 
     /// Keep the outputs that the newest prompt uses (the default).
@@ -175,7 +205,12 @@ pub struct ServeArgs {
     #[arg(long, env = "RUSHLIGHT_MULTI_USER", help_heading = "Frontend")]
     pub multi_user: bool,
     /// Open a browser when the server is up.
-    #[arg(long, overrides_with = "disable_auto_launch", env = "RUSHLIGHT_AUTO_LAUNCH", help_heading = "Frontend")]
+    #[arg(
+        long,
+        overrides_with = "disable_auto_launch",
+        env = "RUSHLIGHT_AUTO_LAUNCH",
+        help_heading = "Frontend"
+    )]
     pub auto_launch: bool,
     /// Do not open a browser.
     #[arg(long, overrides_with = "auto_launch", help_heading = "Frontend")]
@@ -201,7 +236,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL", env = "RUSHLIGHT_DATABASE_URL", help_heading = "Queue")]
     pub database_url: Option<String>,
     /// Seconds that a running prompt may go on after SIGTERM before it is put back in the queue.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, env = "RUSHLIGHT_SHUTDOWN_GRACE", help_heading = "Queue")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 10.0,
+        env = "RUSHLIGHT_SHUTDOWN_GRACE",
+        help_heading = "Queue"
+    )]
     pub shutdown_grace: f64,
 
     /// Log level (without a value: DEBUG).
@@ -452,7 +493,8 @@ mod tests {
 
     #[test]
     fn flags_without_meaning_here_are_accepted_and_named() {
-        let args = serve(&["--lowvram", "--fast", "fp16_accumulation", "--use-sage-attention", "--port", "9000"]);
+        let args =
+            serve(&["--lowvram", "--fast", "fp16_accumulation", "--use-sage-attention", "--port", "9000"]);
         assert_eq!(args.upstream.given(), ["--use-sage-attention", "--lowvram", "--fast"]);
         assert_eq!(args.port, 9000);
     }
@@ -460,8 +502,17 @@ mod tests {
     #[test]
     fn the_line_that_custom_node_test_suites_use_is_accepted() {
         let args = serve(&[
-            "--output-directory", "out", "--listen", "127.0.0.1", "--port", "8189", "--extra-model-paths-config",
-            "extra.yaml", "--cpu", "--cache-lru", "5",
+            "--output-directory",
+            "out",
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            "8189",
+            "--extra-model-paths-config",
+            "extra.yaml",
+            "--cpu",
+            "--cache-lru",
+            "5",
         ]);
         assert_eq!(args.cache_lru, Some(5));
         assert!(args.device.cpu);

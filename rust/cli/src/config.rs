@@ -59,7 +59,10 @@ fn flags(text: &str, env: &impl Fn(&str) -> Option<OsString>) -> Result<Vec<OsSt
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Float(number) => number.to_string(),
-                other => bail!("`{key}` must be a text, number, true, false, or a list of them, not {}", other.type_str()),
+                other => bail!(
+                    "`{key}` must be a text, number, true, false, or a list of them, not {}",
+                    other.type_str()
+                ),
             };
             flags.push(format!("--{name}={value}").into());
         }
@@ -102,8 +105,9 @@ mod tests {
     fn the_command_line_comes_after_the_file() {
         let folder = std::env::temp_dir().join(format!("rushlight-config-{}", std::process::id()));
         std::fs::write(&folder, "port = 9000").unwrap();
-        let line: Vec<OsString> =
-            ["rushlight", "serve", "--config", folder.to_str().unwrap(), "--port", "1"].map(OsString::from).to_vec();
+        let line: Vec<OsString> = ["rushlight", "serve", "--config", folder.to_str().unwrap(), "--port", "1"]
+            .map(OsString::from)
+            .to_vec();
         let expanded = expand(line, |_| None).unwrap();
         std::fs::remove_file(&folder).unwrap();
         assert_eq!(expanded[2], OsString::from("--port=9000"));

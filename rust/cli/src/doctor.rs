@@ -57,7 +57,11 @@ fn version() -> Finding {
     if cfg!(feature = "metal") {
         backends.push("metal");
     }
-    finding(State::Good, "version", format!("rushlight {}, built for {}", env!("CARGO_PKG_VERSION"), backends.join(", ")))
+    finding(
+        State::Good,
+        "version",
+        format!("rushlight {}, built for {}", env!("CARGO_PKG_VERSION"), backends.join(", ")),
+    )
 }
 
 fn device(args: &ServeArgs) -> Finding {
@@ -83,14 +87,22 @@ fn folders(args: &ServeArgs) -> Vec<Finding> {
     };
     let layout = folders.layout();
     let mut findings = vec![finding(State::Good, "base", layout.base.display().to_string())];
-    let places = [("input", &layout.input), ("output", &layout.output), ("temp", &layout.temp), ("user", &layout.user)];
+    let places = [
+        ("input", &layout.input),
+        ("output", &layout.output),
+        ("temp", &layout.temp),
+        ("user", &layout.user),
+    ];
     for (name, path) in places {
         findings.push(match writable(path) {
             Ok(()) => finding(State::Good, name, path.display().to_string()),
             Err(error) => finding(
                 State::Bad,
                 name,
-                format!("{} cannot be written: {error}; use --{name}-directory or change its permissions", path.display()),
+                format!(
+                    "{} cannot be written: {error}; use --{name}-directory or change its permissions",
+                    path.display()
+                ),
             ),
         });
     }
@@ -99,7 +111,11 @@ fn folders(args: &ServeArgs) -> Vec<Finding> {
         if key == "checkpoints" || !names.is_empty() {
             let shown: Vec<&str> = names.iter().take(3).map(String::as_str).collect();
             let more = if names.len() > shown.len() { ", …" } else { "" };
-            findings.push(finding(State::Good, "models", format!("{key}: {} ({}{more})", names.len(), shown.join(", "))));
+            findings.push(finding(
+                State::Good,
+                "models",
+                format!("{key}: {} ({}{more})", names.len(), shown.join(", ")),
+            ));
         }
     }
     if host.model_names("checkpoints").len() == 1 {
@@ -138,7 +154,9 @@ fn network(args: &ServeArgs) -> Vec<Finding> {
             IpAddr::V6(ip) => !ip.is_loopback(),
         };
         if open && args.api_token_file.is_none() {
-            let text = format!("{address} is reachable by others and no --api-token-file is set: anyone can use this server");
+            let text = format!(
+                "{address} is reachable by others and no --api-token-file is set: anyone can use this server"
+            );
             findings.push(finding(State::Note, "network", text));
         }
     }

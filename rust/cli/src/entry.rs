@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
+use rushlight_server::logs::LogBuffer;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -30,9 +32,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, extension: Option<Extensio
         Command::Serve(args) => (args.verbose.as_str(), args.log_stdout),
         _ => ("WARN", false),
     };
-    log(level, to_stdout);
+    let logs = LogBuffer::new();
+    log(level, to_stdout, &logs);
     let result = match &cli.command {
-        Command::Serve(args) => serve::run(args, extension),
+        Command::Serve(args) => serve::run(args, extension, logs),
         Command::Run(args) => run::run(args),
         Command::Nodes(args) => nodes::run(args),
         Command::Doctor(args) => doctor::run(args),
@@ -49,16 +52,18 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 }
 
 /// Sends the log to the terminal and to `/internal/logs`. `RUST_LOG` wins over the level.
-fn log(level: &str, to_stdout: bool) {
+fn log(level: &str, to_stdout: bool, logs: &Arc<LogBuffer>) {
     // Python's level names, as start scripts use them.
     let level = match level.to_uppercase().as_str() {
         "WARNING" => "warn".to_owned(),
         "CRITICAL" => "error".to_owned(),
         other => other.to_lowercase(),
     };
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env()
+        .or_else(|_| EnvFilter::try_new(&level))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = tracing_subscriber::fmt::layer().with_target(false);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(logs.layer());
     // A second call (the wheel's `main` called twice in one process) keeps the first log.
     let _ = if to_stdout {
         registry.with(terminal.with_writer(std::io::stdout)).try_init()

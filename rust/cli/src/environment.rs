@@ -78,7 +78,9 @@ pub fn device(args: &DeviceArgs) -> Result<Device> {
         let ordinal = asked.unwrap_or(0);
         return match Device::new_cuda(ordinal) {
             Ok(device) => Ok(device),
-            Err(error) if asked.is_some() => Err(error).with_context(|| format!("cannot use CUDA device {ordinal}")),
+            Err(error) if asked.is_some() => {
+                Err(error).with_context(|| format!("cannot use CUDA device {ordinal}"))
+            }
             Err(error) => {
                 tracing::warn!(%error, "no CUDA device could be opened, running on the CPU");
                 Ok(Device::Cpu)

@@ -11,6 +11,7 @@ pub mod config;
 pub mod doctor;
 mod entry;
 pub mod environment;
+pub mod missing;
 pub mod nodes;
 pub mod run;
 pub mod serve;

@@ -5,7 +5,7 @@ use rushlight_graph::{InputType, NodeSchema, Presence};
 use serde_json::{Map, Value};
 
 use crate::args::NodesArgs;
-use crate::environment;
+use crate::{environment, missing};
 
 /// Prints what was asked for.
 ///
@@ -33,7 +33,11 @@ pub fn run(args: &NodesArgs) -> Result<()> {
                     .filter(|known| known.to_lowercase().contains(&wanted))
                     .take(8)
                     .collect();
-                let hint = if similar.is_empty() { String::new() } else { format!("; similar: {}", similar.join(", ")) };
+                let hint = if similar.is_empty() {
+                    String::new()
+                } else {
+                    format!("; similar: {}", similar.join(", "))
+                };
                 bail!("there is no native class `{name}`{hint}")
             }
         },
@@ -53,10 +57,12 @@ pub fn run(args: &NodesArgs) -> Result<()> {
 }
 
 fn list_missing(json: bool) -> Result<()> {
-    let missing = rushlight_nodes::missing();
+    let missing = missing::classes();
     if json {
-        let all: Map<String, Value> =
-            missing.iter().map(|(name, reason)| (name.to_string(), Value::from(reason.to_string()))).collect();
+        let all: Map<String, Value> = missing
+            .iter()
+            .map(|(name, reason)| (name.to_string(), Value::from(reason.to_string())))
+            .collect();
         return print_json(&Value::Object(all));
     }
     for (name, reason) in &missing {
@@ -101,8 +107,15 @@ fn describe(schema: &NodeSchema) -> String {
 }
 
 fn choice_list(choices: &[Value]) -> String {
-    let names: Vec<String> =
-        choices.iter().take(6).map(|choice| choice.as_str().map_or_else(|| choice.to_string(), str::to_owned)).collect();
+    let names: Vec<String> = choices
+        .iter()
+        .take(6)
+        .map(|choice| choice.as_str().map_or_else(|| choice.to_string(), str::to_owned))
+        .collect();
     let more = choices.len().saturating_sub(names.len());
-    if more > 0 { format!("one of {} and {more} more", names.join(", ")) } else { format!("one of {}", names.join(", ")) }
+    if more > 0 {
+        format!("one of {} and {more} more", names.join(", "))
+    } else {
+        format!("one of {}", names.join(", "))
+    }
 }

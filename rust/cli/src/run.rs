@@ -32,7 +32,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let (folders, host) = environment::open_host(&settings, !args.device.disable_metadata)?;
     let classes = environment::native_classes(host.clone());
     let device = environment::device(&args.device)?;
-    let valid = rushlight_graph::validate(&graph, classes.as_ref(), None).map_err(|refused| explain(&refused))?;
+    let valid =
+        rushlight_graph::validate(&graph, classes.as_ref(), None).map_err(|refused| explain(&refused))?;
     if !valid.node_errors.is_empty() {
         eprintln!("warning: some outputs are left out:\n{}", fault_lines(&valid.node_errors));
     }
@@ -71,7 +72,11 @@ pub fn run(args: &RunArgs) -> Result<()> {
 
 fn saved_files(folders: &rushlight_store::Folders, outcome: &Outcome) -> Vec<PathBuf> {
     let items = outcome.outputs.values().filter_map(Value::as_object).flat_map(|ui| ui.values());
-    items.filter_map(Value::as_array).flatten().filter_map(|item| environment::saved_path(folders, item)).collect()
+    items
+        .filter_map(Value::as_array)
+        .flatten()
+        .filter_map(|item| environment::saved_path(folders, item))
+        .collect()
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
@@ -111,7 +116,8 @@ fn cancel_on_interrupt(cancel: CancelToken) {
 fn explain(refused: &PromptRejected) -> anyhow::Error {
     let faults = fault_lines(&refused.node_errors);
     let error = &refused.error;
-    let details = if error.details.is_empty() { String::new() } else { format!(": {}", error.details.trim_end()) };
+    let details =
+        if error.details.is_empty() { String::new() } else { format!(": {}", error.details.trim_end()) };
     anyhow!("{}{details}{}{faults}", error.message, if faults.is_empty() { "" } else { "\n" })
 }
 
@@ -119,9 +125,9 @@ fn fault_lines(errors: &indexmap::IndexMap<String, rushlight_protocol::NodeError
     let lines: Vec<String> = errors
         .iter()
         .flat_map(|(id, node)| {
-            node.errors
-                .iter()
-                .map(move |error| format!("  node {id} ({}): {}: {}", node.class_type, error.message, error.details))
+            node.errors.iter().map(move |error| {
+                format!("  node {id} ({}): {}: {}", node.class_type, error.message, error.details)
+            })
         })
         .collect();
     lines.join("\n")

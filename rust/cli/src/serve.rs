@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rushlight_runtime::context::PreviewMethod;
 use rushlight_runtime::{CachePolicy, ExecutorOptions};
 use rushlight_server::extension::Extension;
+use rushlight_server::logs::LogBuffer;
 use rushlight_server::settings::Limits;
 use rushlight_server::{Parts, Server, ServerSettings};
 use rushlight_store::{SqliteOptions, SqliteStore, Store};
@@ -23,7 +24,7 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 ///
 /// # Errors
 /// What keeps it from starting: an option, a folder, the database, the device or the port.
-pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> {
+pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
     let ignored = args.upstream.given();
     if !ignored.is_empty() {
         tracing::warn!("these options have no effect here: {}", ignored.join(" "));
@@ -44,10 +45,13 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> 
     let device_name = environment::device_name(&device);
     let parts = Parts {
         host,
+        folders: folders.clone(),
         registry: environment::native_registry(),
         store,
         devices: vec![device],
         executor: ExecutorOptions { cache: cache_policy(args) },
+        extension: extension.map(|make| make(args)),
+        logs,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(async {
@@ -58,6 +62,8 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>) -> Result<()> 
         // Start scripts and test suites wait for this very line.
         tracing::info!("To see the GUI go to: {url}");
         if args.quick_test_for_ci {
+            let state = server.state().clone();
+            tokio::task::spawn_blocking(move || state.wait_ready()).await?;
             server.shutdown().await;
             return Ok(());
         }
@@ -102,7 +108,9 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings> {
         bail!("--shutdown-grace must be a number of seconds, not {}", args.shutdown_grace);
     }
     if args.tls_certfile.is_some() {
-        bail!("TLS is not served by this build; put a reverse proxy (nginx, caddy) in front and leave --tls-* out");
+        bail!(
+            "TLS is not served by this build; put a reverse proxy (nginx, caddy) in front and leave --tls-* out"
+        );
     }
     Ok(ServerSettings {
         listen: addresses(&args.listen, args.port)?,
@@ -121,7 +129,10 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings> {
         multi_user: args.multi_user,
         follow_symlinks: args.folders.follow_symlinks,
         argv: std::env::args().collect(),
-        limits: Limits { shutdown_deadline: Duration::from_secs_f64(args.shutdown_grace), ..Limits::default() },
+        limits: Limits {
+            shutdown_deadline: Duration::from_secs_f64(args.shutdown_grace),
+            ..Limits::default()
+        },
     })
 }
 
@@ -144,8 +155,12 @@ pub fn addresses(listen: &str, port: u16) -> Result<Vec<SocketAddr>> {
 
 fn read_tokens(path: &PathBuf) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tokens: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
+    let tokens: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
     if tokens.is_empty() {
         bail!("{} holds no token; with --api-token-file there must be one", path.display());
     }
@@ -165,7 +180,8 @@ fn open_store(args: &ServeArgs, user: &std::path::Path) -> Result<Arc<dyn Store>
     let path = match args.database_url.as_deref() {
         Some("memory") => return Ok(Arc::new(SqliteStore::in_memory(SqliteOptions::default())?)),
         Some(url) => {
-            let path = url.strip_prefix("sqlite:///").or_else(|| url.strip_prefix("sqlite://")).unwrap_or(url);
+            let path =
+                url.strip_prefix("sqlite:///").or_else(|| url.strip_prefix("sqlite://")).unwrap_or(url);
             if path.contains("://") {
                 bail!("--database-url: only sqlite:/// is known, got {url}");
             }
@@ -173,7 +189,10 @@ fn open_store(args: &ServeArgs, user: &std::path::Path) -> Result<Arc<dyn Store>
         }
         None => user.join("rushlight.db"),
     };
-    Ok(Arc::new(SqliteStore::open(&path, SqliteOptions::default()).with_context(|| format!("cannot open the queue in {}", path.display()))?))
+    Ok(Arc::new(
+        SqliteStore::open(&path, SqliteOptions::default())
+            .with_context(|| format!("cannot open the queue in {}", path.display()))?,
+    ))
 }
 
 /// Opens the default browser; a machine without one only loses the convenience.

@@ -22,8 +22,8 @@ pub fn read(path: &Path) -> Result<Value> {
     } else {
         String::from_utf8(bytes).map_err(|_| anyhow!("{} is neither a PNG nor UTF-8 JSON", path.display()))?
     };
-    let value: Value =
-        serde_json::from_str(&text).with_context(|| format!("{} does not hold valid JSON", path.display()))?;
+    let value: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{} does not hold valid JSON", path.display()))?;
     api_format(value).with_context(|| format!("in {}", path.display()))
 }
 
@@ -36,18 +36,25 @@ pub fn default_workflow() -> Result<Value> {
 }
 
 fn png_prompt(bytes: &[u8]) -> Result<String> {
-    let mut decoder = png::Decoder::new_with_limits(std::io::Cursor::new(bytes), png::Limits { bytes: MAX_PNG_TEXT });
+    let mut decoder =
+        png::Decoder::new_with_limits(std::io::Cursor::new(bytes), png::Limits { bytes: MAX_PNG_TEXT });
     decoder.set_ignore_iccp_chunk(true);
     let reader = decoder.read_info().context("damaged PNG")?;
     let info = reader.info();
-    let plain = info.uncompressed_latin1_text.iter().find(|chunk| chunk.keyword == "prompt").map(|chunk| chunk.text.clone());
+    let plain = info
+        .uncompressed_latin1_text
+        .iter()
+        .find(|chunk| chunk.keyword == "prompt")
+        .map(|chunk| chunk.text.clone());
     if let Some(text) = plain {
         return Ok(text);
     }
     let international = info.utf8_text.iter().find(|chunk| chunk.keyword == "prompt");
     match international {
         Some(chunk) => chunk.get_text().context("damaged text chunk `prompt`"),
-        None => bail!("the PNG carries no `prompt` chunk (was it saved with --disable-metadata, or re-encoded?)"),
+        None => {
+            bail!("the PNG carries no `prompt` chunk (was it saved with --disable-metadata, or re-encoded?)")
+        }
     }
 }
 
@@ -73,8 +80,9 @@ fn api_format(value: Value) -> Result<Value> {
 pub fn set_input(workflow: &mut Value, assignment: &str) -> Result<()> {
     let (target, text) =
         assignment.split_once('=').ok_or_else(|| anyhow!("--set {assignment}: expected NODE.INPUT=VALUE"))?;
-    let (node, input) =
-        target.rsplit_once('.').ok_or_else(|| anyhow!("--set {assignment}: expected NODE.INPUT before the `=`"))?;
+    let (node, input) = target
+        .rsplit_once('.')
+        .ok_or_else(|| anyhow!("--set {assignment}: expected NODE.INPUT before the `=`"))?;
     let nodes = workflow.as_object_mut().ok_or_else(|| anyhow!("a workflow is a JSON object"))?;
     let id = find_node(nodes, node)?;
     let inputs = nodes
@@ -114,7 +122,9 @@ fn find_node(nodes: &Map<String, Value>, name: &str) -> Result<String> {
         [] => {
             let known: Vec<String> = nodes
                 .iter()
-                .map(|(id, node)| format!("{id} ({})", node.get("class_type").and_then(Value::as_str).unwrap_or("?")))
+                .map(|(id, node)| {
+                    format!("{id} ({})", node.get("class_type").and_then(Value::as_str).unwrap_or("?"))
+                })
                 .collect();
             bail!("no node `{name}`; there are: {}", known.join(", "))
         }

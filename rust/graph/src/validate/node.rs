@@ -7,9 +7,10 @@ use indexmap::IndexMap;
 use rushlight_protocol::InputError;
 use serde_json::{Map, Value};
 
+use super::constant;
 use super::dynamic_inputs::declared_inputs;
 use super::errors::{self, Exception, Via};
-use super::{Schemas, constant};
+use super::prompt::Schemas;
 use crate::classes::{Classes, CustomValidation};
 use crate::parse::{parse_input, parse_link};
 use crate::prompt::{Input, NodeId, Prompt};

@@ -1,13 +1,18 @@
 //! Validation from outside: prompts in, wire forms out (snapshots), and the corners that Python sets.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use rushlight_protocol::PromptRejected;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::classes::Classes;
 use crate::classes::CustomValidation;
+use crate::prompt::{Input, NodeId};
+use crate::schema::NodeSchema;
 use crate::schema::{InputSpec, InputType, OutputSpec};
 
 struct TestClasses(HashMap<Arc<str>, Arc<NodeSchema>>);

@@ -7,9 +7,9 @@ use indexmap::IndexMap;
 use rushlight_protocol::{InputError, NodeErrors};
 use serde_json::Value;
 
-use super::Schemas;
 use super::errors;
 use super::node::Surroundings;
+use super::prompt::Schemas;
 use crate::classes::Classes;
 use crate::prompt::{Input, NodeId, Prompt};
 

@@ -8,8 +8,8 @@ use rushlight_graph::{Input, Link, NodeId, NodeSchema, PromptNode};
 use rushlight_protocol::{Event, NodeMeta, NodeState};
 use serde_json::Value as Json;
 
-use super::DynPrompt;
 use super::call::{Call, Stop, guarded, start_calls};
+use super::engine::DynPrompt;
 use super::inputs::{self, Hidden, InputLists};
 use super::merge::{self, Part};
 use super::report::{Failure, blocked_error};

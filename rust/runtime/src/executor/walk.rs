@@ -11,8 +11,8 @@ use rushlight_graph::{CacheKey, DynamicPrompt, ExecutionList, KeyTable, NodeId};
 use rushlight_protocol::{Event, HistoryStatus, NodeMeta, NodeState};
 use serde_json::Value as Json;
 
-use super::Executor;
 use super::call::{Call, Stop};
+use super::engine::Executor;
 use super::expand::Open;
 use super::inputs::InputLists;
 use super::report::{self, ErrorPlace, Failure};

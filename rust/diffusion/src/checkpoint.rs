@@ -105,7 +105,7 @@ pub fn load_checkpoint(path: &Path, options: &LoadOptions) -> Result<Checkpoint>
 /// When they hold nothing we know.
 pub fn checkpoint_from_dict(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result<Checkpoint> {
     let model = match dict.has_prefix(UNET) {
-        true => Some(unet_model(dict, options)?),
+        true => Some(unet_model(dict, dict.view(UNET), options)?),
         false => None,
     };
     let (family, model) = model.map_or((None, None), |(family, model)| (Some(family), Some(model)));
@@ -125,21 +125,24 @@ pub fn checkpoint_from_dict(dict: &StateDict, origin: &str, options: &LoadOption
     Ok(Checkpoint { family, model, clip, vae })
 }
 
-/// The diffusion model of a checkpoint whose UNet is under `model.diffusion_model.`.
-fn unet_model(dict: &StateDict, options: &LoadOptions) -> Result<(Family, Model)> {
-    let unet = dict.view(UNET);
+/// The diffusion model of `unet` (keys without prefix); `dict` is the whole file, which may say more.
+pub(crate) fn unet_model(
+    dict: &StateDict,
+    unet: StateDict,
+    options: &LoadOptions,
+) -> Result<(Family, Model)> {
     let family = unet_family(&unet)?;
     let (format, vector) = match family {
         Family::StableDiffusion1 | Family::StableDiffusion2 => ("SD15", VectorKind::None),
         Family::StableDiffusionXl => ("SDXL", VectorKind::Sdxl),
         Family::StableDiffusionXlRefiner => ("SDXL", VectorKind::SdxlRefiner),
     };
-    let prediction = prediction(dict, family);
+    let channels = unet.shape("input_blocks.0.0.weight").and_then(|s| s.get(1).copied()).unwrap_or(4);
+    let prediction = prediction(dict, family, channels);
     let sampling = match dict.contains("ztsnr") {
         true => ModelSampling::stable_diffusion_zero_snr(prediction),
         false => ModelSampling::stable_diffusion(prediction),
     };
-    let channels = unet.shape("input_blocks.0.0.weight").and_then(|s| s.get(1).copied()).unwrap_or(4);
     let network = Arc::new(LazyUNet::new(options.weights(unet)));
     let mut model = Model::new(network, sampling, LatentFormat::by_name(format)?);
     model.vector = vector;
@@ -171,7 +174,7 @@ fn unet_family(unet: &StateDict) -> Result<Family> {
 
 /// What the UNet predicts. Files say so in their metadata or with a marker tensor; of SD 2.x, which
 /// says nothing, the inpainting, depth and base models predict noise and the 768-pixel ones v.
-fn prediction(dict: &StateDict, family: Family) -> Prediction {
+fn prediction(dict: &StateDict, family: Family, channels: usize) -> Prediction {
     if dict.contains("v_pred") {
         return Prediction::V;
     }
@@ -180,10 +183,10 @@ fn prediction(dict: &StateDict, family: Family) -> Prediction {
         Some("epsilon" | "eps") => return Prediction::Eps,
         _ => {}
     }
-    let input = dict.shape("model.diffusion_model.input_blocks.0.0.weight");
-    let plain = input.and_then(|shape| shape.get(1).copied()) == Some(4);
+    // Checkpoints of training carry their step; 110,000 is that of the 512-pixel base model.
+    let base = dict.metadata().get("global_step").is_some_and(|step| step == "110000");
     match family {
-        Family::StableDiffusion2 if plain => Prediction::V,
+        Family::StableDiffusion2 if channels == 4 && !base => Prediction::V,
         _ => Prediction::Eps,
     }
 }

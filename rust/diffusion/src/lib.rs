@@ -17,6 +17,8 @@
 //! | [`checkpoint`] | single-file checkpoints: family and parts |
 //! | [`clip`] | prompts to conditioning |
 //! | [`vae`] | pictures to latents and back |
+//! | [`loaders`] | parts that come in files of their own |
+//! | [`tiled`] | networks over pictures too large for them at once |
 //! | [`lora`] | LoRA files and their relatives |
 //! | [`tokenizer`] | prompts to token ids and weights |
 //! | [`testing`] | formula weights and file writing for tests, fixtures and benches |
@@ -32,6 +34,7 @@ pub mod conditioning;
 pub mod error;
 pub mod guidance;
 pub mod latent_format;
+pub mod loaders;
 pub mod lora;
 pub mod model;
 pub mod models;
@@ -43,6 +46,7 @@ pub mod sample;
 pub mod samplers;
 pub mod sampling;
 pub mod testing;
+pub mod tiled;
 pub mod tokenizer;
 pub mod vae;
 pub mod weights;

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::models::vae::AutoEncoder;
+use crate::tiled::{TileSize, tiled};
 use crate::weights::Weights;
 
 /// A picture autoencoder. Cheap to clone; the network is built when first used.
@@ -76,6 +77,59 @@ impl Vae {
         to_pictures(&self.by_picture(&latent, |latent| network.decode(latent))?)
     }
 
+    /// As [`Self::encode`], in tiles of `size` pixels: three passes whose seams lie at different places.
+    /// `done` hears of each tile.
+    ///
+    /// # Errors
+    /// As [`Self::encode`], and when `done` stops the work.
+    pub fn encode_tiled(
+        &self,
+        pixels: &Tensor,
+        size: TileSize,
+        mut done: impl FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let network = self.network()?;
+        let factor = network.factor();
+        // Tiles have to be whole latent places.
+        let whole = |n: usize| n.next_multiple_of(factor);
+        let pixels = self.prepare(pixels, network)?;
+        self.by_picture(&pixels, |picture| {
+            average_of_shapes(size, |size| {
+                let overlap = whole(size.overlap);
+                let (height, width) =
+                    (whole(size.height.max(overlap + 1)), whole(size.width.max(overlap + 1)));
+                let size = TileSize { height, width, overlap };
+                let encode = |tile: &Tensor| {
+                    let moments = network.moments(tile)?;
+                    Ok(moments.narrow(1, 0, moments.dim(1)? / 2)?)
+                };
+                tiled(picture, size, 1.0 / factor as f64, encode, &mut done)
+            })
+        })
+    }
+
+    /// As [`Self::decode`], in tiles of `size` latent places: three passes whose seams lie at different
+    /// places. `done` hears of each tile.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and when `done` stops the work.
+    pub fn decode_tiled(
+        &self,
+        latent: &Tensor,
+        size: TileSize,
+        mut done: impl FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let network = self.network()?;
+        self.check_latent(latent, network)?;
+        let latent = latent.to_device(network.device())?;
+        let pixels = self.by_picture(&latent, |latent| {
+            average_of_shapes(size, |size| {
+                tiled(latent, size, network.factor() as f64, |tile| network.decode(tile), &mut done)
+            })
+        })?;
+        to_pictures(&pixels)
+    }
+
     /// To `[B, 3, H, W]` in −1..1, cut to a multiple of the factor, on the device.
     fn prepare(&self, pixels: &Tensor, network: &AutoEncoder) -> Result<Tensor> {
         let (_, height, width, channels) = pixels.dims4()?;
@@ -98,12 +152,17 @@ impl Vae {
         }
     }
 
-    fn by_picture(&self, batch: &Tensor, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn by_picture(&self, batch: &Tensor, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let parts = (0..batch.dim(0)?)
             .map(|i| Ok(f(&batch.narrow(0, i, 1)?.contiguous()?)?.to_dtype(DType::F32)?))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 0)?)
     }
+}
+
+fn average_of_shapes(size: TileSize, mut pass: impl FnMut(TileSize) -> Result<Tensor>) -> Result<Tensor> {
+    let [first, second, third] = size.three_shapes();
+    Ok((((pass(first)? + pass(second)?)? + pass(third)?)? / 3.0)?)
 }
 
 /// `[B, 3, H, W]` in −1..1 to `[B, H, W, 3]` in 0..1 on the CPU.

@@ -5,6 +5,8 @@
 mod clip;
 #[path = "models/common.rs"]
 mod common;
+#[path = "models/loaders.rs"]
+mod loaders;
 #[path = "models/lora.rs"]
 mod lora;
 #[path = "models/others.rs"]

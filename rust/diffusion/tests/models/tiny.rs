@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use rushlight_diffusion::checkpoint::{Checkpoint, Family, LoadOptions, load_checkpoint};
+use rushlight_diffusion::conditioning::{CondEntry, Conditioning};
 use rushlight_diffusion::model::ModelInput;
+use rushlight_diffusion::sample::KSampler;
 use rushlight_diffusion::weights::StateDict;
 
 use crate::common::assert_close;
@@ -65,4 +67,41 @@ fn a_first_euler_step_from_the_reference_noise_ends_where_the_reference_does() {
     let x = (x + (noise * (second - first)).unwrap()).unwrap();
     let latent = model.latent_format.process_out(&x).unwrap();
     assert_close("step1", &latent, &reference("step1"), 1e-3);
+}
+
+#[test]
+fn twenty_steps_from_the_seed_end_in_the_reference_picture() {
+    let checkpoint = checkpoint();
+    let (model, clip) = (checkpoint.model.unwrap(), checkpoint.clip.unwrap());
+    let conditioning = |prompt: &str| {
+        let encoded = clip.encode_text(prompt).unwrap();
+        Conditioning(vec![CondEntry::new(encoded.cond, encoded.pooled)])
+    };
+    let positive = conditioning("a red heart on a white background");
+    let negative = conditioning("");
+    let latent = Tensor::zeros((1, 4, 16, 16), DType::F32, &Device::Cpu).unwrap();
+    let run = KSampler {
+        model: &model,
+        positive: &positive,
+        negative: &negative,
+        cfg: 4.0,
+        sampler: "euler",
+        scheduler: "normal",
+        steps: 20,
+        denoise: 1.0,
+        seed: 7,
+        latent: &latent,
+        noise_mask: None,
+        batch_index: None,
+        start_step: None,
+        last_step: None,
+        force_full_denoise: true,
+        disable_noise: false,
+    };
+    let finished = run.run(&mut |_| Ok(())).unwrap();
+    assert_close("final", &finished, &reference("final"), 1e-3);
+    let pixels = checkpoint.vae.unwrap().decode(&finished).unwrap();
+    let difference = (pixels - reference("pixels")).unwrap().abs().unwrap();
+    let worst = difference.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+    assert!(worst <= 2.0 / 255.0, "{worst}");
 }

@@ -73,6 +73,11 @@ class Server:
         self.port = free_port()
         self.process: subprocess.Popen | None = None
         self.sockets: list[Socket] = []
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.base / "models" / "checkpoints"
 
     @property
     def url(self) -> str:

@@ -26,7 +26,7 @@ def test_a_checkpoint_without_a_vae_is_named(server):
 
     tensors = read("models/rushlight-tiny.safetensors")
     kept = {key: tensor for key, tensor in tensors.items() if not key.startswith("first_stage_model.")}
-    write(server.base / "models/checkpoints/no-vae.safetensors", kept)
+    write(server.checkpoints / "no-vae.safetensors", kept)
     graph = text_to_image(steps=1)
     graph["4"]["inputs"]["ckpt_name"] = "no-vae.safetensors"
     error = failed(server.run(graph))
@@ -65,7 +65,7 @@ def test_json_100_000_deep_is_a_bad_request(server):
 
 
 def test_a_safetensors_header_that_lies_is_refused(server):
-    path = server.base / "models/checkpoints/lies.safetensors"
+    path = server.checkpoints / "lies.safetensors"
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     graph = text_to_image(steps=1)
     graph["4"]["inputs"]["ckpt_name"] = "lies.safetensors"

@@ -153,7 +153,7 @@ def test_interrupt_ends_the_run_in_the_middle(server):
 def test_an_error_in_a_node_is_told_and_the_next_prompt_runs(server):
     socket = server.socket()
     greet(socket)
-    broken = server.base / "models" / "checkpoints" / "truncated.safetensors"
+    broken = server.checkpoints / "truncated.safetensors"
     broken.write_bytes((0x1000).to_bytes(8, "little") + b'{"a":')
     graph = text_to_image(seed=4000)
     graph["4"]["inputs"]["ckpt_name"] = "truncated.safetensors"

@@ -75,7 +75,9 @@ impl ClassTable {
         self.registry.iter().filter_map(|(name, _)| self.schema(name))
     }
 
-    fn follow_host(&self) {
+    /// Forgets the schemas if the folders that their lists come from have changed. Asked once a prompt, not once a
+    /// schema: the host looks at every folder to tell.
+    pub fn follow_host(&self) {
         let now = self.host.generation();
         if self.host_generation.swap(now, Ordering::AcqRel) != now {
             self.refresh();
@@ -85,7 +87,6 @@ impl ClassTable {
 
 impl Classes for ClassTable {
     fn schema(&self, class: &str) -> Option<Arc<NodeSchema>> {
-        self.follow_host();
         let (name, node) = self.registry.get_key_value(class)?;
         if let Some(known) = self.schemas.lock().get(class) {
             return known.clone();

@@ -1,5 +1,6 @@
 //! [`FolderHost`]: folders and embedded models, as nodes see them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,6 +44,17 @@ impl FolderHost {
 }
 
 impl Host for FolderHost {
+    /// A hash of every list that schemas hold. Listings are remembered until a folder changes, so this costs one
+    /// look at each folder.
+    fn generation(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for key in self.folders.models().keys() {
+            self.folders.models().names(&key).hash(&mut hasher);
+        }
+        self.folders.input_media(&["image", "audio", "video"]).hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn model_names(&self, folder: &str) -> Vec<String> {
         let mut names = self.folders.models().names(folder);
         for model in self.embedded.iter().filter(|model| model.folder == folder) {

@@ -83,6 +83,7 @@ pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
     extra_data.insert("create_time".into(), now_ms().into());
 
     let classes = state.classes();
+    classes.follow_host();
     let valid = validate(&prompt, classes.as_ref(), targets.as_deref()).map_err(Box::new)?;
     place(&valid.prompt, classes.as_ref()).map_err(Box::new)?;
     let outputs = valid.outputs.iter().map(|id| id.to_string()).collect();

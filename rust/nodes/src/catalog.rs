@@ -10,6 +10,7 @@ pub fn register(registry: &mut Registry) {
     image::io::register(registry);
     image::scale::register(registry);
     image::basic::register(registry);
+    image::animation::register(registry);
     image::fit::register(registry);
     image::compose::register(registry);
     image::filter::register(registry);
@@ -31,5 +32,7 @@ pub fn register(registry: &mut Registry) {
     model::custom_sampling::register(registry);
     model::sampler_nodes::register(registry);
     model::conditioning::register(registry);
+    model::patches::register(registry);
+    model::control::register(registry);
     sigmas::register(registry);
 }

@@ -36,6 +36,7 @@ fn add_text_prefix_schema(_: &dyn Host) -> NodeSchema {
         .input(line("prefix", ""))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn add_text_prefix(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let prefix = inputs.str("prefix")?;
@@ -50,6 +51,7 @@ fn add_text_suffix_schema(_: &dyn Host) -> NodeSchema {
         .input(line("suffix", ""))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn add_text_suffix(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let suffix = inputs.str("suffix")?;
@@ -65,6 +67,7 @@ fn replace_text_schema(_: &dyn Host) -> NodeSchema {
         .input(line("replace", ""))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn replace_text(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (find, replace) = (inputs.str("find")?, inputs.str("replace")?);
@@ -78,6 +81,7 @@ fn strip_whitespace_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("texts", "STRING").opt("multiline", false))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn strip_whitespace(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     each(inputs, |text| text.trim().to_owned())
@@ -90,6 +94,7 @@ fn text_to_lowercase_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("texts", "STRING").opt("multiline", false))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn text_to_lowercase(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     each(inputs, str::to_lowercase)
@@ -102,6 +107,7 @@ fn text_to_uppercase_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("texts", "STRING").opt("multiline", false))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn text_to_uppercase(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     each(inputs, str::to_uppercase)
@@ -115,6 +121,7 @@ fn truncate_text_schema(_: &dyn Host) -> NodeSchema {
         .input(int("max_length", 77, 1, 10000))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn truncate_text(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let length = inputs.size("max_length")?;
@@ -128,6 +135,7 @@ fn merge_text_lists_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("texts", "STRING").opt("multiline", false))
         .output(OutputSpec::named("STRING", "texts"))
         .extra("experimental", true)
+        .extra("output_is_list", json!([null]))
 }
 fn merge_text_lists(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     each(inputs, str::to_owned)

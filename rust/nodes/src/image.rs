@@ -1,5 +1,6 @@
 //! Nodes that take and give pictures.
 
+pub(crate) mod animation;
 pub(crate) mod basic;
 mod canny;
 pub(crate) mod compose;

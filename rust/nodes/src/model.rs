@@ -6,13 +6,17 @@
 
 pub(crate) mod clip;
 pub(crate) mod conditioning;
+pub(crate) mod control;
 pub(crate) mod custom_sampling;
 pub(crate) mod embeddings;
 pub(crate) mod loaders;
 pub(crate) mod objects;
+pub(crate) mod part_loaders;
+pub(crate) mod patches;
 pub(crate) mod residency;
 pub(crate) mod sampler_nodes;
 pub(crate) mod sampling;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tiles;
 pub(crate) mod vae;

@@ -1,5 +1,7 @@
 //! Every native schema equals the recorded one, to the key.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use bytes::Bytes;

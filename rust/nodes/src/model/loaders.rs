@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use rushlight_diffusion::checkpoint::{Checkpoint, LoadOptions, checkpoint_from_dict};
+use rushlight_diffusion::lora::Lora;
 use rushlight_diffusion::vae::Vae;
 use rushlight_runtime::Node;
 
-use super::objects::{checkpoint_values, engine, vae_value};
+use super::objects::{checkpoint_values, clip, clip_value, engine, model, model_value, vae_value};
 use super::residency::{Residency, named, open};
+use super::{control, part_loaders};
 use crate::prelude::*;
 
 type LoadFn = fn(&Residency, &NodeContext, &Inputs) -> Result<NodeOutput, NodeError>;
@@ -41,6 +43,13 @@ pub(crate) fn register(registry: &mut Registry) {
     };
     add("CheckpointLoaderSimple", checkpoint_loader_simple_schema, checkpoint_loader_simple);
     add("VAELoader", vae_loader_schema, vae_loader);
+    add("LoraLoader", lora_loader_schema, lora_loader);
+    add("LoraLoaderModelOnly", lora_loader_model_only_schema, lora_loader_model_only);
+    add("UNETLoader", part_loaders::unet_loader_schema, part_loaders::unet_loader);
+    add("CLIPLoader", part_loaders::clip_loader_schema, part_loaders::clip_loader);
+    add("DualCLIPLoader", part_loaders::dual_clip_loader_schema, part_loaders::dual_clip_loader);
+    add("ControlNetLoader", control::control_net_loader_schema, control::control_net_loader);
+    add("UpscaleModelLoader", control::upscale_model_loader_schema, control::upscale_model_loader);
 }
 
 /// How models are loaded for this run.
@@ -99,4 +108,73 @@ fn vae_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Resu
         Ok(Vae::new(options(ctx).vae_weights(dict)))
     })?;
     Ok(NodeOutput::one(vae_value(Vae::clone(&vae))))
+}
+
+fn lora(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<Arc<Lora>, NodeError> {
+    let name = inputs.str("lora_name")?;
+    let source = ctx.host().model("loras", name)?;
+    residency.get("lora", &source, ctx.device(), || {
+        Lora::from_dict(&open(&source, name)?).map_err(|error| named(name, engine(error)))
+    })
+}
+
+/// Names the parts of a LoRA that found no place, once, in the log.
+fn warn(name: &str, unmatched: &[String]) {
+    if !unmatched.is_empty() {
+        let some: Vec<_> = unmatched.iter().take(5).collect();
+        tracing::warn!(name, count = unmatched.len(), ?some, "parts of the LoRA do not belong to this model");
+    }
+}
+
+fn lora_loader_schema(host: &dyn Host) -> NodeSchema {
+    NodeSchema::new("LoraLoader", "loaders")
+        .display("Load LoRA")
+        .input(InputSpec::new("model", "MODEL"))
+        .input(InputSpec::new("clip", "CLIP"))
+        .input(InputSpec::combo("lora_name", model_names(host, "loras")))
+        .input(float("strength_model", 1.0, -100.0, 100.0).step(0.01))
+        .input(float("strength_clip", 1.0, -100.0, 100.0).step(0.01))
+        .output(OutputSpec::new("MODEL"))
+        .output(OutputSpec::new("CLIP"))
+}
+fn lora_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let (for_model, for_clip) = (inputs.float("strength_model")?, inputs.float("strength_clip")?);
+    let name = inputs.str("lora_name")?;
+    let mut values = [inputs.value("model")?.clone(), inputs.value("clip")?.clone()];
+    let [model_slot, clip_slot] = &mut values;
+    if for_model != 0.0 {
+        let applied = lora(residency, ctx, inputs)?.apply_to_model(model(inputs, "model")?, for_model);
+        let applied = applied.map_err(engine)?;
+        warn(name, &applied.unmatched);
+        *model_slot = model_value(applied.patched);
+    }
+    if for_clip != 0.0 {
+        let applied =
+            lora(residency, ctx, inputs)?.apply_to_clip(clip(inputs, "clip")?, for_clip).map_err(engine)?;
+        warn(name, &applied.unmatched);
+        *clip_slot = clip_value(applied.patched);
+    }
+    Ok(NodeOutput::values(values))
+}
+
+fn lora_loader_model_only_schema(host: &dyn Host) -> NodeSchema {
+    NodeSchema::new("LoraLoaderModelOnly", "loaders")
+        .input(InputSpec::new("model", "MODEL").bare())
+        .input(InputSpec::combo("lora_name", model_names(host, "loras")).bare())
+        .input(float("strength_model", 1.0, -100.0, 100.0).step(0.01))
+        .output(OutputSpec::new("MODEL"))
+}
+fn lora_loader_model_only(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
+    let strength = inputs.float("strength_model")?;
+    if strength == 0.0 {
+        return Ok(NodeOutput::one(inputs.value("model")?.clone()));
+    }
+    let applied =
+        lora(residency, ctx, inputs)?.apply_to_model(model(inputs, "model")?, strength).map_err(engine)?;
+    warn(inputs.str("lora_name")?, &applied.unmatched);
+    Ok(NodeOutput::one(model_value(applied.patched)))
 }

@@ -5,7 +5,9 @@
 //! entry that it claims and misses is a failure.
 
 pub mod compare;
+pub mod nodes;
 pub mod noise;
+pub mod resizes;
 pub mod samplers;
 pub mod scheduler_nodes;
 pub mod schedules;
@@ -29,6 +31,8 @@ pub const CHECKS: &[Check] = &[
     ("schedules.json", schedules::check),
     ("samplers.json", samplers::check),
     ("nodes.json (schedules)", scheduler_nodes::check),
+    ("nodes.json", nodes::check),
+    ("resizes.safetensors", resizes::check),
 ];
 
 /// Runs every check and prints a line a file. Returns whether no claimed entry failed.

@@ -1,0 +1,202 @@
+//! Control networks and picture upscalers.
+
+use std::sync::Arc;
+
+use rushlight_diffusion::conditioning::{CondOptions, ControlApply, ControlModel};
+use rushlight_diffusion::models::controlnet::ControlNet;
+use rushlight_diffusion::models::esrgan::{self, Esrgan};
+
+use super::conditioning::with_options;
+use super::loaders::options;
+use super::objects::{conditioning, conditioning_value, engine};
+use super::residency::{Residency, named, open};
+use super::tiles::Tiling;
+use crate::prelude::*;
+
+/// Registers the family.
+pub(crate) fn register(registry: &mut Registry) {
+    add(registry, "ControlNetApply", control_net_apply_schema, control_net_apply);
+    add(registry, "ControlNetApplyAdvanced", control_net_apply_advanced_schema, control_net_apply_advanced);
+    add(registry, "ImageUpscaleWithModel", image_upscale_with_model_schema, image_upscale_with_model);
+}
+
+/// A CONTROL_NET: the network, and which control a union network is to be.
+#[derive(Clone)]
+struct Control {
+    network: Arc<dyn ControlModel>,
+    union_type: Option<usize>,
+}
+
+pub(crate) fn control_net_loader_schema(host: &dyn Host) -> NodeSchema {
+    NodeSchema::new("ControlNetLoader", "loaders")
+        .display("Load ControlNet Model")
+        .input(InputSpec::combo("control_net_name", model_names(host, "controlnet")).bare())
+        .output(OutputSpec::new("CONTROL_NET"))
+}
+/// Loads a control network.
+pub(crate) fn control_net_loader(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
+    let name = inputs.str("control_net_name")?;
+    let source = ctx.host().model("controlnet", name)?;
+    let network = residency.get("controlnet", &source, ctx.device(), || {
+        let dict = open(&source, name)?;
+        let dict = if dict.has_prefix("control_model.") { dict.view("control_model.") } else { dict };
+        if !dict.has_prefix("input_hint_block.") {
+            return Err(named(
+                name,
+                NodeError::new(
+                    "NotImplementedError",
+                    "it is no ControlNet in the original layout (there are no input_hint_block.* tensors)",
+                ),
+            ));
+        }
+        ControlNet::new(&options(ctx).weights(dict)).map_err(|error| named(name, engine(error)))
+    })?;
+    Ok(NodeOutput::one(Value::object("CONTROL_NET", Control { network, union_type: None })))
+}
+
+/// An IMAGE as a control picture `[B, 3, H, W]` on the device.
+fn hint(ctx: &NodeContext, inputs: &Inputs) -> Result<Tensor, NodeError> {
+    let image = inputs.image("image")?;
+    let channels = image.dim(3)?.min(3);
+    Ok(image.narrow(3, 0, channels)?.permute((0, 3, 1, 2))?.contiguous()?.to_device(ctx.device())?)
+}
+
+fn apply(options: &mut CondOptions, control: &ControlApply) {
+    options.controls.push(control.clone());
+}
+
+fn control_net_apply_schema(_: &dyn Host) -> NodeSchema {
+    NodeSchema::new("ControlNetApply", "conditioning/controlnet")
+        .display("Apply ControlNet (OLD)")
+        .input(InputSpec::new("conditioning", "CONDITIONING").bare())
+        .input(InputSpec::new("control_net", "CONTROL_NET").bare())
+        .input(InputSpec::new("image", "IMAGE").bare())
+        .input(float("strength", 1.0, 0.0, 10.0).step(0.01))
+        .output(OutputSpec::new("CONDITIONING"))
+        .extra("deprecated", true)
+}
+fn control_net_apply(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let positive = conditioning(inputs, "conditioning")?;
+    let strength = inputs.float("strength")?;
+    if strength == 0.0 {
+        return Ok(NodeOutput::one(conditioning_value(positive.clone())));
+    }
+    let Control { network, union_type } = inputs.object::<Control>("control_net", "CONTROL_NET")?.clone();
+    let control = ControlApply {
+        network,
+        hint: hint(ctx, inputs)?,
+        strength,
+        start_percent: 0.0,
+        end_percent: 1.0,
+        union_type,
+    };
+    Ok(NodeOutput::one(conditioning_value(with_options(positive, |options| {
+        apply(options, &control);
+        options.control_apply_to_uncond = true;
+    }))))
+}
+
+fn control_net_apply_advanced_schema(_: &dyn Host) -> NodeSchema {
+    NodeSchema::new("ControlNetApplyAdvanced", "conditioning/controlnet")
+        .display("Apply ControlNet")
+        .input(InputSpec::new("positive", "CONDITIONING").bare())
+        .input(InputSpec::new("negative", "CONDITIONING").bare())
+        .input(InputSpec::new("control_net", "CONTROL_NET").bare())
+        .input(InputSpec::new("image", "IMAGE").bare())
+        .input(float("strength", 1.0, 0.0, 10.0).step(0.01))
+        .input(float("start_percent", 0.0, 0.0, 1.0).step(0.001))
+        .input(float("end_percent", 1.0, 0.0, 1.0).step(0.001))
+        .input(InputSpec::new("vae", "VAE").bare().optional())
+        .output(OutputSpec::named("CONDITIONING", "positive"))
+        .output(OutputSpec::named("CONDITIONING", "negative"))
+}
+fn control_net_apply_advanced(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let (positive, negative) = (conditioning(inputs, "positive")?, conditioning(inputs, "negative")?);
+    let strength = inputs.float("strength")?;
+    if strength == 0.0 {
+        return Ok(NodeOutput::values([
+            conditioning_value(positive.clone()),
+            conditioning_value(negative.clone()),
+        ]));
+    }
+    let Control { network, union_type } = inputs.object::<Control>("control_net", "CONTROL_NET")?.clone();
+    let control = ControlApply {
+        network,
+        hint: hint(ctx, inputs)?,
+        strength,
+        start_percent: inputs.float("start_percent")?,
+        end_percent: inputs.float("end_percent")?,
+        union_type,
+    };
+    let both = [positive, negative].map(|list| {
+        conditioning_value(with_options(list, |options| {
+            apply(options, &control);
+            options.control_apply_to_uncond = false;
+        }))
+    });
+    Ok(NodeOutput::values(both))
+}
+
+/// An UPSCALE_MODEL.
+struct Upscaler(Esrgan);
+
+pub(crate) fn upscale_model_loader_schema(host: &dyn Host) -> NodeSchema {
+    v3("UpscaleModelLoader", "loaders", "upscale_model")
+        .display("Load Upscale Model")
+        .extra("display_name", "Load Upscale Model")
+        .input(choice("model_name", model_names(host, "upscale_models")))
+        .output(OutputSpec::new("UPSCALE_MODEL"))
+}
+/// Loads an upscaler.
+pub(crate) fn upscale_model_loader(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
+    let name = inputs.str("model_name")?;
+    let source = ctx.host().model("upscale_models", name)?;
+    let upscaler = residency.get("upscaler", &source, ctx.device(), || {
+        let dict = esrgan::canonical(&open(&source, name)?).map_err(|error| named(name, engine(error)))?;
+        let network = Esrgan::new(&options(ctx).weights(dict)).map_err(|error| named(name, engine(error)))?;
+        Ok(Upscaler(network))
+    })?;
+    Ok(NodeOutput::one(Value::object("UPSCALE_MODEL", upscaler)))
+}
+
+/// Sides of the tiles that pictures are upscaled in, and what neighbours share.
+const TILING: Tiling = Tiling { height: 512, width: 512, overlap: 32 };
+
+fn image_upscale_with_model_schema(_: &dyn Host) -> NodeSchema {
+    v3("ImageUpscaleWithModel", "image/upscaling", "upscale_model")
+        .display("Upscale Image (using Model)")
+        .extra("display_name", "Upscale Image (using Model)")
+        .input(InputSpec::new("upscale_model", "UPSCALE_MODEL"))
+        .input(InputSpec::new("image", "IMAGE"))
+        .output(OutputSpec::new("IMAGE"))
+}
+fn image_upscale_with_model(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let upscaler: &Arc<Upscaler> = inputs.object("upscale_model", "UPSCALE_MODEL")?;
+    let image = inputs.image("image")?;
+    let (batch, height, width, channels) = image.dims4()?;
+    let planes = image.narrow(3, 0, channels.min(3))?.permute((0, 3, 1, 2))?.contiguous()?;
+    // Factors are powers of two, or halves of them.
+    let scale = ((upscaler.0.scale() * 4.0).round() as usize, 4);
+    let total = (TILING.count(height, width) * batch) as u64;
+    let mut done = 0;
+    let mut pictures = Vec::with_capacity(batch);
+    for index in 0..batch {
+        let picture = planes.narrow(0, index, 1)?;
+        pictures.push(TILING.run(&picture, scale, |tile| {
+            let result = upscaler.0.forward(&tile.to_device(ctx.device())?).map_err(engine)?;
+            done += 1;
+            ctx.progress(done, total, None)?;
+            Ok(result)
+        })?);
+    }
+    let upscaled = Tensor::cat(&pictures, 0)?.permute((0, 2, 3, 1))?.contiguous()?.clamp(0f32, 1f32)?;
+    Ok(NodeOutput::one(Value::Image(upscaled)))
+}

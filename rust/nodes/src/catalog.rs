@@ -2,7 +2,9 @@
 
 use rushlight_runtime::Registry;
 
-use crate::{audio, dataset_text, image, latent, logic, mask, model, primitive, regex, sigmas, text};
+use crate::{
+    audio, dataset_text, image, latent, logic, mask, model, primitive, rebatch, regex, sigmas, text,
+};
 
 /// Adds every native class.
 pub fn register(registry: &mut Registry) {
@@ -22,6 +24,8 @@ pub fn register(registry: &mut Registry) {
     text::register(registry);
     dataset_text::register(registry);
     image::dataset::register(registry);
+    image::resize_any::register(registry);
+    rebatch::register(registry);
     audio::register(registry);
     regex::register(registry);
     logic::register(registry);

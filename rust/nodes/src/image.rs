@@ -8,4 +8,5 @@ pub(crate) mod dataset;
 pub(crate) mod filter;
 pub(crate) mod fit;
 pub(crate) mod io;
+pub(crate) mod resize_any;
 pub(crate) mod scale;

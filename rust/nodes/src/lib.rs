@@ -13,11 +13,13 @@ mod image;
 mod latent;
 mod logic;
 mod mask;
+mod missing;
 mod model;
 mod picture;
 mod prelude;
 mod primitive;
 mod pytext;
+mod rebatch;
 mod regex;
 mod sigmas;
 mod spec;
@@ -26,3 +28,4 @@ mod testing;
 mod text;
 
 pub use catalog::register;
+pub use missing::{Missing, missing};

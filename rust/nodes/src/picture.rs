@@ -2,7 +2,7 @@
 //!
 //! - [`pixels`]: a batch on the host.
 //! - [`resize`]: PyTorch's interpolations; [`lanczos`]: PIL's; [`bislerp`]: spherical.
-//! - [`decode`], [`encode`]: files.
+//! - [`decode`], [`encode`], [`webp`]: files.
 
 pub(crate) mod bislerp;
 pub(crate) mod decode;
@@ -10,6 +10,7 @@ pub(crate) mod encode;
 pub(crate) mod lanczos;
 pub(crate) mod pixels;
 pub(crate) mod resize;
+pub(crate) mod webp;
 
 pub(crate) use pixels::Pixels;
 pub(crate) use resize::Method;

@@ -6,10 +6,12 @@ use rushlight_runtime::host::{FileFolder, SaveRequest};
 use super::basic::pixels;
 use super::io::metadata;
 use crate::picture::encode::{png, png_colour};
+use crate::picture::webp;
 use crate::prelude::*;
 
 /// Registers the family.
 pub(crate) fn register(registry: &mut Registry) {
+    add(registry, "SaveAnimatedWEBP", save_animated_webp_schema, save_animated_webp);
     add(registry, "SaveAnimatedPNG", save_animated_png_schema, save_animated_png);
     add(registry, "SaveImageWebsocket", save_image_websocket_schema, save_image_websocket);
 }
@@ -75,4 +77,36 @@ fn save_image_websocket(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput
         ctx.progress(index as u64, p.batch as u64, Some((ImageFormat::Png, file.into())))?;
     }
     Ok(NodeOutput::default())
+}
+
+fn save_animated_webp_schema(_: &dyn Host) -> NodeSchema {
+    v3("SaveAnimatedWEBP", "image/animation", "images")
+        .input(InputSpec::new("images", "IMAGE"))
+        .input(line("filename_prefix", "ComfyUI"))
+        .input(float("fps", 6.0, 0.01, 1000.0).step(0.01))
+        .input(boolean("lossless", true))
+        .input(int("quality", 80, 0, 100))
+        .input(choice("method", ["default", "fastest", "slowest"]))
+        .input(InputSpec::hidden("prompt", "PROMPT").bare())
+        .input(InputSpec::hidden("extra_pnginfo", "EXTRA_PNGINFO").bare())
+        .output_node()
+}
+fn save_animated_webp(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let p = pixels(inputs, "images")?;
+    let delay = (1000.0 / inputs.float("fps")?).clamp(1.0, f64::from(1 << 23)) as u32;
+    // Frames are always kept exactly; `quality` and `method` only matter to lossy files.
+    let file = webp::animation(&p, delay, &metadata(ctx, inputs))?;
+    let saved = ctx.host().save(
+        &SaveRequest {
+            folder: FileFolder::Output,
+            prefix: inputs.str("filename_prefix")?,
+            suffix: "",
+            width: p.width,
+            height: p.height,
+            batch_index: 0,
+            extension: "webp",
+        },
+        &file,
+    )?;
+    Ok(NodeOutput::default().with_ui("images", json!([saved])).with_ui("animated", json!([p.batch != 1])))
 }

@@ -165,6 +165,6 @@ impl Application for Handle {
     }
 
     fn log(&self, line: &str) {
-        tracing::trace!(target: "rushlight::nodes", "{}", line.trim_end());
+        self.state.files.logs.push(line);
     }
 }

@@ -1,0 +1,126 @@
+//! Where nodes of a prompt run, when classes have native and Python implementations.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rushlight_graph::{InputSpec, NodeSchema, OutputSpec, Prompt};
+use rushlight_runtime::host::{HostError, ModelSource, SaveRequest, SavedFile};
+use rushlight_runtime::placement::{Dual, Engines, place};
+use rushlight_runtime::{ClassTable, Host, Inputs, Node, NodeContext, NodeError, NodeOutput, Registry};
+use serde_json::{Value, json};
+
+struct NoFiles;
+
+impl Host for NoFiles {
+    fn model_names(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+    fn model(&self, _: &str, name: &str) -> Result<ModelSource, HostError> {
+        Err(HostError::NotFound { what: "model".into(), name: name.into() })
+    }
+    fn input_names(&self, _: &[&str]) -> Vec<String> {
+        Vec::new()
+    }
+    fn read(&self, name: &str) -> Result<Bytes, HostError> {
+        Err(HostError::NotFound { what: "file".into(), name: name.into() })
+    }
+    fn fingerprint(&self, name: &str) -> Result<String, HostError> {
+        Err(HostError::NotFound { what: "file".into(), name: name.into() })
+    }
+    fn save(&self, request: &SaveRequest<'_>, _: &[u8]) -> Result<SavedFile, HostError> {
+        Err(HostError::NotFound { what: "folder".into(), name: request.prefix.into() })
+    }
+}
+
+struct Class {
+    schema: NodeSchema,
+    engines: Engines,
+}
+
+impl Node for Class {
+    fn schema(&self, _: &dyn Host) -> NodeSchema {
+        self.schema.clone()
+    }
+    fn engines(&self) -> Engines {
+        self.engines
+    }
+    fn execute(&self, _: &NodeContext, _: &Inputs) -> Result<NodeOutput, NodeError> {
+        Ok(NodeOutput::default())
+    }
+}
+
+/// Loader and Sampler run on both engines, Decoder only natively, Patch and Show only in Python.
+fn classes(prefer_python: bool) -> ClassTable {
+    let mut registry = Registry::new();
+    let schema = |name: &str, inputs: &[(&str, &str)], output: &str| {
+        let schema = NodeSchema::new(name, "test").output(OutputSpec::new(output));
+        inputs.iter().fold(schema, |schema, (name, ty)| schema.input(InputSpec::new(name, ty)))
+    };
+    let class = |schema: &NodeSchema, engines| Arc::new(Class { schema: schema.clone(), engines });
+    for schema in [schema("Loader", &[], "MODEL"), schema("Sampler", &[("model", "MODEL")], "LATENT")] {
+        let dual = Dual::new(class(&schema, Engines::NATIVE), class(&schema, Engines::PYTHON), prefer_python);
+        registry.register(&schema.name, Arc::new(dual));
+    }
+    for (schema, engines) in [
+        (schema("Decoder", &[("model", "MODEL"), ("latent", "LATENT")], "IMAGE"), Engines::NATIVE),
+        (schema("Patch", &[("model", "MODEL")], "MODEL"), Engines::PYTHON),
+        (schema("Show", &[("latent", "LATENT")], "STRING"), Engines::PYTHON),
+    ] {
+        registry.register(&schema.name, class(&schema, engines));
+    }
+    ClassTable::new(registry, Arc::new(NoFiles))
+}
+
+fn prompt(nodes: Value) -> Prompt {
+    Prompt::from_json(&nodes).unwrap()
+}
+
+fn python_nodes(nodes: Value, prefer_python: bool) -> Vec<String> {
+    let prompt = prompt(nodes);
+    let placement = place(&prompt, &classes(prefer_python)).unwrap();
+    prompt.nodes.keys().filter(|id| placement.is_python(id)).map(|id| id.to_string()).collect()
+}
+
+fn node(class: &str, inputs: Value) -> Value {
+    json!({ "class_type": class, "inputs": inputs })
+}
+
+#[test]
+fn a_group_that_can_run_natively_does() {
+    let nodes = json!({"1": node("Loader", json!({})), "2": node("Sampler", json!({"model": ["1", 0]}))});
+    assert!(python_nodes(nodes.clone(), false).is_empty());
+    assert_eq!(python_nodes(nodes, true), ["1", "2"]);
+}
+
+#[test]
+fn a_python_only_node_takes_its_group_with_it_and_leaves_others() {
+    let nodes = json!({
+        "1": node("Loader", json!({})), "2": node("Patch", json!({"model": ["1", 0]})),
+        "3": node("Sampler", json!({"model": ["2", 0]})),
+        "4": node("Loader", json!({})), "5": node("Sampler", json!({"model": ["4", 0]})),
+    });
+    assert_eq!(python_nodes(nodes, false), ["1", "2", "3"]);
+}
+
+#[test]
+fn values_that_both_engines_understand_tie_nothing() {
+    let nodes = json!({
+        "1": node("Loader", json!({})), "2": node("Sampler", json!({"model": ["1", 0]})),
+        "3": node("Show", json!({"latent": ["2", 0]})),
+    });
+    assert_eq!(python_nodes(nodes, false), ["3"]);
+}
+
+#[test]
+fn nodes_that_cannot_meet_are_named() {
+    let nodes = prompt(json!({
+        "1": node("Loader", json!({})), "2": node("Patch", json!({"model": ["1", 0]})),
+        "3": node("Decoder", json!({"model": ["1", 0]})),
+    }));
+    let refused = place(&nodes, &classes(false)).unwrap_err();
+    assert_eq!(refused.error.kind, "engines_cannot_meet");
+    for name in ["Patch", "Decoder", "'2'", "'3'"] {
+        assert!(refused.error.details.contains(name), "{}", refused.error.details);
+    }
+    assert!(refused.node_errors.contains_key("2") && refused.node_errors.contains_key("3"));
+}

@@ -1,0 +1,262 @@
+//! The running server, as the package sees it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use rushlight_protocol::{Audience, BinaryFrame, Event, ImageFormat};
+use rushlight_runtime::{EventSink, Inputs, Node};
+use rushlight_server::extension::{Application, ForwardAddress, ForwardTarget, Pack};
+use serde_json::{Map, json};
+
+use crate::node::PyNode;
+use crate::value::{self, Memo};
+use crate::watch::Watch;
+use crate::{context, json as convert};
+
+/// What the package tells the server about itself.
+#[derive(Default)]
+pub struct Told {
+    /// Loaded packs.
+    pub packs: Vec<Pack>,
+    /// Where the nodes' own routes are served.
+    pub forward: Option<ForwardTarget>,
+    /// Whether prompt handlers were added.
+    pub changes_prompts: bool,
+    /// Versions for `/system_stats`.
+    pub versions: Map<String, serde_json::Value>,
+}
+
+/// The server: every call releases the interpreter while it works.
+#[pyclass(frozen, module = "rushlight._rushlight", name = "App")]
+pub struct PyApp {
+    app: Arc<dyn Application>,
+    sink: Arc<dyn EventSink>,
+    watch: Arc<Watch>,
+    told: Arc<Mutex<Told>>,
+    options: serde_json::Value,
+}
+
+impl PyApp {
+    /// Wraps a server; `options` is what the command line said of Python.
+    pub fn new(
+        app: Arc<dyn Application>,
+        watch: Arc<Watch>,
+        told: Arc<Mutex<Told>>,
+        options: serde_json::Value,
+    ) -> Self {
+        Self { sink: app.sink(), app, watch, told, options }
+    }
+}
+
+#[pymethods]
+impl PyApp {
+    /// The command line's options for this side.
+    fn options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        convert::to_python(py, &self.options)
+    }
+
+    /// Adds classes: a list of adapters. Returns `[(name, exception)]` of those that cannot describe themselves.
+    fn register<'py>(
+        &self,
+        py: Python<'py>,
+        adapters: &Bound<'py, PyList>,
+    ) -> PyResult<Vec<(String, Py<PyAny>)>> {
+        let mut failed = Vec::new();
+        let mut classes: Vec<(String, Arc<dyn Node>)> = Vec::new();
+        for adapter in adapters.iter() {
+            let name: String = adapter.getattr("name")?.extract()?;
+            match PyNode::new(&adapter, self.watch.clone()) {
+                Ok(node) => classes.push((name, Arc::new(node))),
+                Err(raised) => failed.push((name, raised.into_value(py).into_any())),
+            }
+        }
+        let prefer = self.options.get("prefer_python").and_then(serde_json::Value::as_bool).unwrap_or(false);
+        py.detach(|| self.app.register(classes, prefer));
+        Ok(failed)
+    }
+
+    /// Names of the native classes.
+    fn native_names(&self) -> Vec<String> {
+        self.app.native().iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// A native class's `/object_info` entry, `None` for an unknown class.
+    fn native_schema<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let info = py.detach(|| {
+            let registry = self.app.native();
+            registry.get(name).map(|node| node.schema(self.app.host().as_ref()).to_object_info())
+        });
+        info.map(|info| convert::to_python(py, &info)).transpose()
+    }
+
+    /// Runs a native class once, as part of the running node `context`; gives its outputs and its `ui`.
+    fn call_native<'py>(
+        &self,
+        py: Python<'py>,
+        context: &Bound<'py, context::PyNodeContext>,
+        name: &str,
+        inputs: &Bound<'py, PyDict>,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>)> {
+        let Some(node) = self.app.native().get(name).cloned() else {
+            return Err(pyo3::exceptions::PyKeyError::new_err(format!("there is no native node {name}")));
+        };
+        let schema = py.detach(|| node.schema(self.app.host().as_ref()));
+        let mut memo = Memo::new(context.get().inner().device());
+        let mut values = Inputs::new();
+        for (key, item) in inputs.iter() {
+            let key: String = key.extract()?;
+            let ty = match schema.find_input(&key).map(|input| &input.ty) {
+                Some(rushlight_graph::InputType::Named(name)) => name.to_string(),
+                _ => "*".into(),
+            };
+            values.insert(key, value::from_python(&item, &ty, &memo)?);
+        }
+        let ctx = context.get().inner().clone();
+        let output = py.detach(|| node.execute(&ctx, &values));
+        let output = output.map_err(|failure| crate::error::to_python(py, failure))?;
+        let outputs = output
+            .values
+            .iter()
+            .map(|item| value::to_python(py, item, &mut memo))
+            .collect::<PyResult<_>>()?;
+        let ui =
+            convert::to_python(py, &output.ui.map_or(serde_json::Value::Null, serde_json::Value::Object))?;
+        Ok((outputs, ui))
+    }
+
+    /// Sends a named event with JSON or a numbered one with bytes; to everyone if `sid` is `None`.
+    #[pyo3(signature = (event, data, sid=None))]
+    fn send(&self, event: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, sid: Option<&str>) -> PyResult<()> {
+        context::send(self.sink.as_ref(), event, data, sid)
+    }
+
+    /// Sends an encoded preview picture that belongs to no node.
+    #[pyo3(signature = (jpeg, image, sid=None))]
+    fn send_preview(&self, jpeg: bool, image: &Bound<'_, PyBytes>, sid: Option<&str>) {
+        let format = if jpeg { ImageFormat::Jpeg } else { ImageFormat::Png };
+        let image = bytes::Bytes::copy_from_slice(image.as_bytes());
+        let to = sid.map_or(Audience::Everyone, |sid| Audience::Session(sid.into()));
+        self.sink.send(&to, Event::Binary(BinaryFrame::Preview { format, image, metadata: None }));
+    }
+
+    /// Folders: see [`Application::folders`].
+    fn folders<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let folders = py.detach(|| self.app.folders());
+        convert::to_python(py, &folders)
+    }
+
+    /// Adds a folder to a model folder key.
+    #[pyo3(signature = (key, folder, first=false))]
+    fn add_model_folder(&self, py: Python<'_>, key: &str, folder: PathBuf, first: bool) {
+        py.detach(|| self.app.add_model_folder(key, folder, first));
+    }
+
+    /// Names of models in a folder key, as schemas list them.
+    fn model_names(&self, py: Python<'_>, key: &str) -> Vec<String> {
+        py.detach(|| self.app.host().model_names(key))
+    }
+
+    /// Running and pending queue items.
+    fn queue<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (running, pending) = py.detach(|| self.app.queue());
+        convert::to_python(py, &json!([running, pending]))
+    }
+
+    /// History as `GET /history` gives it.
+    #[pyo3(signature = (prompt_id=None, max_items=None, offset=None))]
+    fn history<'py>(
+        &self,
+        py: Python<'py>,
+        prompt_id: Option<&str>,
+        max_items: Option<usize>,
+        offset: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let history = py.detach(|| self.app.history(prompt_id, max_items, offset));
+        convert::to_python(py, &history)
+    }
+
+    /// Deletes a history entry, or all.
+    #[pyo3(signature = (prompt_id=None))]
+    fn delete_history(&self, py: Python<'_>, prompt_id: Option<&str>) {
+        py.detach(|| self.app.delete_history(prompt_id));
+    }
+
+    /// Queues a prompt: `(true, answer)` or `(false, refusal)`.
+    fn submit<'py>(&self, py: Python<'py>, body: &Bound<'py, PyAny>) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let body = convert::to_json(body)?;
+        let (accepted, answer) = py.detach(|| match self.app.submit(body) {
+            Ok(accepted) => (true, json!(accepted)),
+            Err(refused) => (false, json!(refused)),
+        });
+        Ok((accepted, convert::to_python(py, &answer)?))
+    }
+
+    /// Removes a pending prompt, or all.
+    #[pyo3(signature = (prompt_id=None))]
+    fn delete_queued(&self, py: Python<'_>, prompt_id: Option<&str>) -> bool {
+        py.detach(|| self.app.delete_queued(prompt_id))
+    }
+
+    /// Interrupts the running prompt.
+    #[pyo3(signature = (prompt_id=None))]
+    fn interrupt(&self, py: Python<'_>, prompt_id: Option<&str>) {
+        py.detach(|| self.app.interrupt(prompt_id));
+    }
+
+    /// Asks to give memory back.
+    fn free(&self, py: Python<'_>, unload_models: bool, free_memory: bool) {
+        py.detach(|| self.app.free(unload_models, free_memory));
+    }
+
+    /// Ids of the connected sessions.
+    fn sessions(&self, py: Python<'_>) -> Vec<String> {
+        py.detach(|| self.app.sessions())
+    }
+
+    /// Feature flags of a session, `None` when it is not connected.
+    fn session_flags<'py>(&self, py: Python<'py>, sid: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let flags = py.detach(|| self.app.session_flags(sid));
+        flags.map(|flags| convert::to_python(py, &serde_json::Value::Object(flags))).transpose()
+    }
+
+    /// Adds a line to the log.
+    fn log(&self, py: Python<'_>, line: &str) {
+        py.detach(|| self.app.log(line));
+    }
+
+    /// Tells the server of a loaded pack.
+    #[pyo3(signature = (name, path, web, seconds, error=None))]
+    fn tell_pack(
+        &self,
+        name: String,
+        path: PathBuf,
+        web: Option<PathBuf>,
+        seconds: f64,
+        error: Option<String>,
+    ) {
+        self.told.lock().packs.push(Pack { name, path, web, seconds, error });
+    }
+
+    /// Tells the server where the nodes' own routes are: a socket path or a loopback port.
+    #[pyo3(signature = (secret, socket=None, port=None))]
+    fn tell_forward(&self, secret: String, socket: Option<PathBuf>, port: Option<u16>) {
+        let address = socket.map(ForwardAddress::Unix).or(port.map(ForwardAddress::Loopback));
+        self.told.lock().forward = address.map(|address| ForwardTarget { address, secret });
+    }
+
+    /// Tells the server that prompt handlers were added.
+    fn tell_prompt_handlers(&self) {
+        self.told.lock().changes_prompts = true;
+    }
+
+    /// Tells the server of versions.
+    fn tell_versions(&self, versions: &Bound<'_, PyDict>) -> PyResult<()> {
+        if let serde_json::Value::Object(versions) = convert::to_json(versions.as_any())? {
+            self.told.lock().versions = versions;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Ends Python nodes that do not look whether they are interrupted.
+//!
+//! One thread looks at the running calls a few times a second without touching Python. A call whose run was
+//! cancelled is first told (`rushlight.host.interrupts`), its user is told that it is being waited for, and after a
+//! grace its thread gets an asynchronous exception. Lock order: interpreter, then the list; the list is never held
+//! while attaching.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use rushlight_runtime::NodeContext;
+
+const TICK: Duration = Duration::from_millis(50);
+const TELL_AFTER: Duration = Duration::from_secs(1);
+
+/// The running calls.
+pub struct Watch {
+    calls: Mutex<Vec<Call>>,
+    next: AtomicU64,
+    grace: Duration,
+    stop: AtomicBool,
+}
+
+struct Call {
+    id: u64,
+    context: NodeContext,
+    /// Python's id of the thread, `None` for coroutines (they are cancelled in place of it).
+    thread: Option<u64>,
+    cancelled_at: Option<Instant>,
+    told: bool,
+    raised: bool,
+}
+
+enum Act {
+    Cancel(u64, NodeContext),
+    Raise(u64),
+}
+
+impl Watch {
+    /// Starts the thread; it ends when the last `Arc` goes or [`Watch::stop`] is called.
+    pub fn start(grace: Duration) -> Arc<Self> {
+        let watch = Arc::new(Self {
+            calls: Mutex::new(Vec::new()),
+            next: AtomicU64::new(1),
+            grace,
+            stop: AtomicBool::new(false),
+        });
+        let weak = Arc::downgrade(&watch);
+        let spawned = std::thread::Builder::new().name("rushlight-watch".into()).spawn(move || run(&weak));
+        if let Err(error) = spawned {
+            tracing::warn!("cannot watch for nodes that ignore interrupts: {error}");
+        }
+        watch
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// A call begins on this thread (`thread`: its Python id) or as a coroutine (`None`).
+    pub fn enter(self: &Arc<Self>, context: &NodeContext, thread: Option<u64>) -> Watched {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.calls.lock().push(Call {
+            id,
+            context: context.clone(),
+            thread,
+            cancelled_at: None,
+            told: false,
+            raised: false,
+        });
+        Watched { id, watch: self.clone() }
+    }
+
+    fn look(&self) -> Vec<Act> {
+        let mut acts = Vec::new();
+        for call in self.calls.lock().iter_mut().filter(|call| call.context.run.cancel.is_cancelled()) {
+            let Some(since) = call.cancelled_at else {
+                call.cancelled_at = Some(Instant::now());
+                acts.push(Act::Cancel(call.id, call.context.clone()));
+                continue;
+            };
+            if !call.told && since.elapsed() >= TELL_AFTER {
+                call.told = true;
+                call.context.progress_text(&format!(
+                    "Interrupting: waiting for {} to stop (it is ended after {} s)",
+                    call.context.node.class_type,
+                    self.grace.as_secs()
+                ));
+            }
+            if !call.raised && call.thread.is_some() && since.elapsed() >= self.grace {
+                acts.push(Act::Raise(call.id));
+            }
+        }
+        acts
+    }
+
+    fn act(&self, py: Python<'_>, act: Act) {
+        match act {
+            Act::Cancel(id, context) => {
+                let told = Bound::new(py, crate::context::PyNodeContext::new(context)).and_then(|context| {
+                    py.import("rushlight.host.interrupts")?.call_method1("cancel", (id, context))
+                });
+                if let Err(error) = told {
+                    tracing::warn!("telling a Python node of an interrupt failed: {error}");
+                }
+            }
+            Act::Raise(id) => {
+                let kind = py
+                    .import("rushlight.host.errors")
+                    .and_then(|errors| errors.call_method0("interrupt_class"));
+                let Ok(kind) = kind else { return };
+                let mut calls = self.calls.lock();
+                let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
+                let Some(thread) = call.thread else { return };
+                call.raised = true;
+                // SAFETY: attached; the exception class is kept by its module and the call is still in its thread,
+                // because leaving takes this lock.
+                unsafe { ffi::PyThreadState_SetAsyncExc(thread as std::ffi::c_long, kind.as_ptr()) };
+            }
+        }
+    }
+}
+
+/// A call in the list; must be dropped with the interpreter attached.
+pub struct Watched {
+    id: u64,
+    watch: Arc<Watch>,
+}
+
+impl Watched {
+    /// Names the call in `rushlight.host.interrupts`.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut calls = self.watch.calls.lock();
+        let Some(place) = calls.iter().position(|call| call.id == self.id) else { return };
+        let call = calls.swap_remove(place);
+        if let (true, Some(thread)) = (call.raised, call.thread) {
+            // SAFETY: clears an exception that was set and not yet raised; harmless if it was raised.
+            unsafe { ffi::PyThreadState_SetAsyncExc(thread as std::ffi::c_long, std::ptr::null_mut()) };
+        }
+    }
+}
+
+fn run(watch: &Weak<Watch>) {
+    loop {
+        std::thread::sleep(TICK);
+        let Some(watch) = watch.upgrade() else { return };
+        if watch.stop.load(Ordering::Acquire) {
+            return;
+        }
+        let acts = watch.look();
+        if acts.is_empty() {
+            continue;
+        }
+        let attached = Python::try_attach(|py| {
+            for act in acts {
+                watch.act(py, act);
+            }
+        });
+        if attached.is_none() {
+            return;
+        }
+    }
+}

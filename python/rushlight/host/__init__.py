@@ -1,0 +1,63 @@
+"""What runs beside the server: called by the extension module, never by nodes.
+
+- :mod:`~rushlight.host.state`: the server and the options of this start.
+- :mod:`~rushlight.host.homes`: where the modules that nodes import come from.
+- :mod:`~rushlight.host.loader`: finds and imports packs of nodes.
+- :mod:`~rushlight.host.adapter`: calls node classes of either generation.
+- :mod:`~rushlight.host.running`: which node runs, seen from any thread.
+- :mod:`~rushlight.host.loop`: the event loop: async nodes, and routes that nodes add.
+"""
+
+import logging
+
+from . import state
+
+
+def start(app) -> None:
+    """Load everything into a server that has just opened its socket."""
+    from . import homes, loader, logs, loop, running
+
+    state.begin(app)
+    logs.begin()
+    running.follow_threads()
+    try:
+        homes.prepare()
+        loader.load_all()
+    except BaseException as error:  # noqa: B036 - a pack may call sys.exit while it loads
+        logging.error("Loading custom nodes failed: %r", error, exc_info=True)
+    loop.serve_routes()
+    app.tell_versions(homes.versions())
+
+
+def on_prompt(body):
+    """Let the handlers that nodes added change a submitted prompt."""
+    from .homes import prompt_server
+
+    return prompt_server().trigger_on_prompt(body)
+
+
+def run_ended(prompt_id: str) -> None:
+    """Forget what belongs to a prompt that has ended."""
+    from . import constants
+
+    constants.forget(prompt_id)
+
+
+def free(unload_models: bool, free_memory: bool) -> None:
+    """Give memory of Python models back."""
+    import gc
+    import sys
+
+    management = sys.modules.get("comfy.model_management")
+    if management is not None and unload_models:
+        management.unload_all_models()
+    gc.collect()
+    if management is not None:
+        management.soft_empty_cache()
+
+
+def stop() -> None:
+    """End what was started."""
+    from . import loop
+
+    loop.end()

@@ -1,0 +1,95 @@
+"""Exceptions as the server reports them."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+import traceback
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class NodeHomeError(RuntimeError):
+    """A name that needs ComfyUI's own Python engine was used where there is none."""
+
+    def __init__(self, what: str):
+        super().__init__(
+            f"{what} needs ComfyUI's PyTorch engine, which the stand-alone Rushlight does not have. Start Rushlight "
+            "inside a ComfyUI checkout to use it: rushlight serve --comfyui-dir PATH"
+        )
+
+
+def interrupt_class():
+    """The class whose instances mean "interrupted"."""
+    import comfy.model_management
+
+    return comfy.model_management.InterruptProcessingException
+
+
+def interrupted():
+    """An exception that means "interrupted"."""
+    return interrupt_class()()
+
+
+def native_failure(kind: str, message: str):
+    """A native node's failure as an exception of the same name where Python has one."""
+    cls = getattr(builtins, kind, None)
+    if isinstance(cls, type) and issubclass(cls, Exception):
+        return cls(message)
+    return RuntimeError(f"{kind}: {message}")
+
+
+def native_attribute(kind: str, name: str):
+    """An attribute of a native value: there are none, and the error says why."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise AttributeError(
+        f"'{name}' of a native {kind}: values of the native engine are opaque to Python. Start Rushlight inside a "
+        "ComfyUI checkout (--comfyui-dir PATH) to run this node on ComfyUI's PyTorch engine"
+    )
+
+
+def blocker(message):
+    """An ``ExecutionBlocker``."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return ExecutionBlocker(message)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    return any(cls.__name__ == "InterruptProcessingException" for cls in type(error).__mro__)
+
+
+def dotted(cls: type) -> str:
+    """``ValueError``, ``torch.OutOfMemoryError``."""
+    module = cls.__module__
+    return cls.__qualname__ if module in ("builtins", "__main__") else f"{module}.{cls.__qualname__}"
+
+
+def describe(error: BaseException):
+    """``(dotted type, message, frames)``; the type is ``interrupted`` for an interrupt."""
+    if _is_interrupt(error):
+        return "interrupted", "", []
+    frames = traceback.extract_tb(error.__traceback__)
+    while frames and os.path.dirname(os.path.abspath(frames[0].filename)) == _HERE:
+        del frames[0]
+    return dotted(type(error)), _message(error), traceback.format_list(frames)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__}>"
+
+
+def show(error: BaseException) -> str:
+    """The text that Python would print."""
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def module_of(cls: type) -> str:
+    """Name of the file that a class comes from, for messages."""
+    module = sys.modules.get(cls.__module__)
+    return getattr(module, "__file__", None) or cls.__module__

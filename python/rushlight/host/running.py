@@ -1,0 +1,65 @@
+"""Which node runs, seen from any thread.
+
+A node's call sets a context variable. Threads that the node starts, and work that it hands to thread pools, keep
+it; so do coroutines. Whoever has none (a thread from before) is taken to belong to the node that began last.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import threading
+import weakref
+from contextlib import contextmanager
+
+_current: contextvars.ContextVar = contextvars.ContextVar("rushlight_node", default=None)
+_threads: "weakref.WeakKeyDictionary[threading.Thread, object]" = weakref.WeakKeyDictionary()
+_last = None
+
+
+def current():
+    """The running node's :class:`rushlight._rushlight.NodeContext`, or ``None`` before the first."""
+    context = _current.get()
+    if context is None:
+        context = _threads.get(threading.current_thread())
+    return _last if context is None else context
+
+
+@contextmanager
+def node(context):
+    """Within it, ``context`` is the running node."""
+    global _last
+    token = _current.set(context)
+    _last = context
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def follow_threads() -> None:
+    """Let new threads and pool work keep the node that started them. Idempotent."""
+    if getattr(threading.Thread.start, "_rushlight", False):
+        return
+    start, submit = threading.Thread.start, concurrent.futures.ThreadPoolExecutor.submit
+
+    def start_and_remember(self):
+        context = current_of_caller()
+        if context is not None:
+            _threads[self] = context
+        return start(self)
+
+    def submit_in_context(self, fn, /, *args, **kwargs):
+        if current_of_caller() is None:
+            return submit(self, fn, *args, **kwargs)
+        return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
+
+    start_and_remember._rushlight = True
+    threading.Thread.start = start_and_remember
+    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context
+
+
+def current_of_caller():
+    """As :func:`current`, without the guess for threads that have none."""
+    context = _current.get()
+    return _threads.get(threading.current_thread()) if context is None else context

@@ -1,0 +1,17 @@
+"""The server and the options of this start."""
+
+from __future__ import annotations
+
+app = None
+"""The :class:`rushlight._rushlight.App`, or ``None`` while no server runs."""
+
+options: dict = {}
+"""``argv``, ``custom_nodes`` (folders), ``comfyui_dir``, ``prefer_python``, ``disable_all_custom_nodes``,
+``whitelist_custom_nodes``, ``port``, ``listen``, ``args`` (what ``comfy.cli_args.args`` shows)."""
+
+
+def begin(server) -> None:
+    """Remember the server."""
+    global app, options
+    app = server
+    options = server.options() or {}

@@ -1,0 +1,3 @@
+from types import SimpleNamespace
+
+args = SimpleNamespace(cpu=True, disable_metadata=False)

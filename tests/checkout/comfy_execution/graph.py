@@ -1,0 +1,1 @@
+from .graph_utils import ExecutionBlocker  # noqa: F401

@@ -1,0 +1,1 @@
+raise RuntimeError("the checkout's own executor must not be imported")

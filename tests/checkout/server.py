@@ -1,0 +1,1 @@
+raise RuntimeError("the checkout's own server must not be imported")

@@ -87,9 +87,12 @@ impl Root {
         if name.is_empty() {
             return self.dir();
         }
-        self.beneath(name, others, |dir, path| {
-            dir.create_dir_all(path)?;
-            dir.open_dir(path)
+        self.beneath(name, others, |dir, path| match dir.open_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                dir.create_dir_all(path)?;
+                dir.open_dir(path)
+            }
+            opened => opened,
         })
     }
 

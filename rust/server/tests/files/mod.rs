@@ -1,0 +1,10 @@
+//! Routes that deal in files: one module a resource, and the hostile inputs in [`hostile`].
+
+mod hostile;
+mod models;
+mod pages;
+mod support;
+mod system;
+mod upload;
+mod userdata;
+mod view;

@@ -1,0 +1,3 @@
+//! The server through real sockets.
+
+mod files;

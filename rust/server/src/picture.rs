@@ -21,8 +21,12 @@ const DECODER_OVERHEAD: u64 = 64 << 20;
 pub fn decode(file: impl Read + Seek, max_pixels: u64) -> Result<DynamicImage, ApiError> {
     let mut reader = ImageReader::new(BufReader::new(file)).with_guessed_format().map_err(unreadable)?;
     let mut limits = Limits::default();
-    // Eight bytes are the widest pixel (16-bit RGBA) of the formats that are read.
-    limits.max_alloc = Some(max_pixels.saturating_mul(8).saturating_add(DECODER_OVERHEAD));
+    limits.max_alloc = Some(match reader.format() {
+        // Counts unpacked chunks (colour profiles) and rows, not the picture.
+        Some(ImageFormat::Png) => DECODER_OVERHEAD,
+        // Eight bytes are the widest pixel (16-bit RGBA) of the formats that are read.
+        _ => max_pixels.saturating_mul(8).saturating_add(DECODER_OVERHEAD),
+    });
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
     let (width, height) = decoder.dimensions();

@@ -9,6 +9,9 @@ use rushlight_runtime::NodeError;
 
 use super::pixels::Pixels;
 
+/// Bytes that what precedes a PNG's pixels may unpack to.
+const MAX_PNG_HEADER: u64 = 64 << 20;
+
 /// A decoded file.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -51,6 +54,11 @@ pub(crate) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
             alpha
         }
         ImageFormat::Png => {
+            // A colour profile is unpacked while the header is read. It is bounded by a reading of its own, because
+            // the same limit would bind the pixels, which are counted apart.
+            let mut limits = Limits::default();
+            limits.max_alloc = Some(MAX_PNG_HEADER);
+            PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| unreadable(name, error))?;
             let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(|error| unreadable(name, error))?;
             frames.check_header(&decoder)?;
             // A single transparent colour (tRNS of grey or RGB) is not an alpha channel; a palette's is.

@@ -1,5 +1,6 @@
 //! Routes that deal in files: one module a resource, and the hostile inputs in [`hostile`].
 
+mod docs;
 mod hostile;
 mod models;
 mod pages;

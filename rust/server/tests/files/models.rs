@@ -17,10 +17,27 @@ async fn folders_and_their_models_are_listed() {
     site.put("models/checkpoints/readme.txt", "");
     let keys = site.get("/models").await.json();
     let expected = [
-        "checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models", "clip_vision",
-        "style_models", "embeddings", "diffusers", "vae_approx", "controlnet", "gligen", "upscale_models",
-        "latent_upscale_models", "hypernetworks", "photomaker", "classifiers", "model_patches", "audio_encoders",
+        "checkpoints",
+        "configs",
+        "loras",
+        "vae",
+        "text_encoders",
+        "diffusion_models",
+        "clip_vision",
+        "style_models",
+        "embeddings",
+        "diffusers",
+        "vae_approx",
+        "controlnet",
+        "gligen",
+        "upscale_models",
         "custom_nodes",
+        "hypernetworks",
+        "photomaker",
+        "classifiers",
+        "model_patches",
+        "audio_encoders",
+        "latent_upscale_models",
     ];
     assert_eq!(keys, json!(expected));
     let names = site.get("/api/models/checkpoints").await.json();

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 
 /// What the embedded model of these tests consists of: a safetensors file of one empty tensor.
 pub(super) const EMBEDDED: &[u8] =
-    b"\x5e\0\0\0\0\0\0\0{\"__metadata__\":{\"origin\":\"program\"},\"x\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}  ";
+    b"\x5c\0\0\0\0\0\0\0{\"__metadata__\":{\"origin\":\"program\"},\"x\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}  ";
 
 /// A pack of nodes with a folder.
 pub(super) struct Packs(pub(super) Vec<Pack>);
@@ -111,7 +111,13 @@ impl Site {
     }
 
     /// A request with further headers. HTTP/1.0, so that the body ends with the connection.
-    pub(super) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(super) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.server.addr().port()));
         Self::exchange(addr, method, path, headers, body).await
     }
@@ -129,7 +135,8 @@ impl Site {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nContent-Length: {}\r\n", body.len());
+        let mut text =
+            format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nContent-Length: {}\r\n", body.len());
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }
@@ -145,7 +152,13 @@ impl Site {
     }
 
     /// Uploads a file with further fields.
-    pub(super) async fn upload(&self, path: &str, filename: &str, content: &[u8], fields: &[(&str, &str)]) -> Answer {
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        filename: &str,
+        content: &[u8],
+        fields: &[(&str, &str)],
+    ) -> Answer {
         const BOUNDARY: &str = "----boundary0123456789";
         let mut body = Vec::new();
         let head = format!(
@@ -155,7 +168,8 @@ impl Site {
         body.extend_from_slice(head.as_bytes());
         body.extend_from_slice(content);
         for (name, value) in fields {
-            let part = format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}");
+            let part =
+                format!("\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}");
             body.extend_from_slice(part.as_bytes());
         }
         body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());

@@ -23,7 +23,10 @@ async fn system_stats_say_what_frontends_ask() {
         assert!(system.get(absent).is_none(), "there is no Python here");
     }
     let device = &stats["devices"][0];
-    assert_eq!((&device["name"], &device["type"], &device["index"]), (&json!("cpu"), &json!("cpu"), &Value::Null));
+    assert_eq!(
+        (&device["name"], &device["type"], &device["index"]),
+        (&json!("cpu"), &json!("cpu"), &Value::Null)
+    );
     let mut keys: Vec<_> = device.as_object().unwrap().keys().cloned().collect();
     keys.sort();
     let expected =
@@ -107,7 +110,10 @@ async fn packs_bring_scripts_templates_translations_and_subgraphs() {
     assert_eq!(script.header("content-type"), Some("text/javascript; charset=utf-8"));
     assert_eq!(site.get("/extensions/core/b.js").await.status, 200);
     for path in ["..%2Fsecret.py", "js/..%2F..%2Fsecret.py", "js/none.js"] {
-        assert!([400, 404].contains(&site.get(&format!("/extensions/pack%20one/{path}")).await.status), "{path}");
+        assert!(
+            [400, 404].contains(&site.get(&format!("/extensions/pack%20one/{path}")).await.status),
+            "{path}"
+        );
     }
     assert_eq!(site.get("/workflow_templates").await.json(), json!({ "pack one": ["first"] }));
     assert_eq!(site.get("/api/workflow_templates/pack%20one/first.json").await.json(), json!({ "w": 1 }));

@@ -44,12 +44,17 @@ async fn bad_forms_are_refused_and_leave_nothing() {
     let site = Site::start().await;
     assert_eq!(site.post("/upload/image", "no form").await.refusal(), "bad_form");
     let headers = [("Content-Type", "multipart/form-data; boundary=x")];
-    for body in ["", "--x\r\n", "--x--\r\n", "--x\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\ncut"] {
+    for body in
+        ["", "--x\r\n", "--x--\r\n", "--x\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\ncut"]
+    {
         let answer = site.send("POST", "/upload/image", &headers, body.as_bytes()).await;
         assert_eq!(answer.status, 400, "{body:?}");
     }
     assert_eq!(site.upload("/upload/image", "", b"x", &[]).await.status, 400);
-    assert_eq!(site.upload("/upload/image", "a.png", b"x", &[("type", "models")]).await.refusal(), "bad_type");
+    assert_eq!(
+        site.upload("/upload/image", "a.png", b"x", &[("type", "models")]).await.refusal(),
+        "bad_type"
+    );
     let long = "x".repeat(70_000);
     assert_eq!(site.upload("/upload/image", "a.png", b"x", &[("subfolder", &long)]).await.status, 400);
     assert_eq!(std::fs::read_dir(site.path("input")).unwrap().count(), 0);
@@ -96,7 +101,7 @@ async fn chunked_upload(site: &Site, size: usize) -> u16 {
 async fn a_mask_takes_over_alpha_and_keeps_the_originals_text() {
     let site = Site::start().await;
     let mut original = png(3, 2, [10, 20, 30, 255]);
-    let text = b"\0\0\0\x05tEXtk\0abc\x2b\xd5\x24\x3b";
+    let text = b"\0\0\0\x05tEXtk\0abc\x8e\x35\x7c\x75";
     original.splice(33..33, text.iter().copied());
     site.put("output/s/o.png", &original);
     let mask = png(3, 2, [0, 0, 0, 77]);

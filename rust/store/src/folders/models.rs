@@ -43,8 +43,8 @@ pub struct ModelFolders {
     listings: Listings,
 }
 
-/// Key, its folders beneath `models/`.
-const KEYS: [(&str, &[&str]); 20] = [
+/// Key, its folders beneath `models/`. Node packs have a folder of their own beside it.
+const KEYS: [(&str, &[&str]); 21] = [
     ("checkpoints", &["checkpoints"]),
     ("configs", &["configs"]),
     ("loras", &["loras"]),
@@ -59,12 +59,13 @@ const KEYS: [(&str, &[&str]); 20] = [
     ("controlnet", &["controlnet", "t2i_adapter"]),
     ("gligen", &["gligen"]),
     ("upscale_models", &["upscale_models"]),
-    ("latent_upscale_models", &["latent_upscale_models"]),
+    ("custom_nodes", &[]),
     ("hypernetworks", &["hypernetworks"]),
     ("photomaker", &["photomaker"]),
     ("classifiers", &["classifiers"]),
     ("model_patches", &["model_patches"]),
     ("audio_encoders", &["audio_encoders"]),
+    ("latent_upscale_models", &["latent_upscale_models"]),
 ];
 
 /// The key that an older name stands for.
@@ -81,11 +82,12 @@ impl ModelFolders {
     pub fn new(layout: &Layout) -> Self {
         let mut keys = IndexMap::new();
         for (key, folders) in KEYS {
-            let paths = folders.iter().map(|folder| layout.models.join(folder)).collect();
+            let paths = match key {
+                "custom_nodes" => vec![layout.custom_nodes.clone()],
+                _ => folders.iter().map(|folder| layout.models.join(folder)).collect(),
+            };
             keys.insert(key.to_owned(), Key { paths, lists: lists_of(key) });
         }
-        let custom_nodes = Key { paths: vec![layout.custom_nodes.clone()], lists: Lists::Nothing };
-        keys.insert("custom_nodes".into(), custom_nodes);
         Self { keys: RwLock::new(keys), listings: Listings::default() }
     }
 

@@ -4,7 +4,7 @@
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use percent_encoding::percent_decode_str;
@@ -50,12 +50,12 @@ fn own(content_type: &'static str, text: &'static str) -> Response {
 }
 
 async fn index(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, ApiError> {
-    let Some(root) = state.files.frontend.root.clone() else {
-        return Ok(own("text/html; charset=utf-8", PAGE));
-    };
-    let mut response = owned_file(&headers, Files::owned_root(root), RelPath::parse("index.html")?).await?;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    Ok(response)
+    let page = || own("text/html; charset=utf-8", PAGE);
+    let Some(root) = state.files.frontend.root.clone() else { return Ok(page()) };
+    match owned_file(&headers, Files::owned_root(root), RelPath::parse("index.html")?).await {
+        Err(error) if error.status == StatusCode::NOT_FOUND => Ok(page()),
+        other => other,
+    }
 }
 
 async fn template(
@@ -107,7 +107,7 @@ pub async fn frontend_file(
         return Ok(None);
     }
     match owned_file(headers, Files::owned_root(root), path).await {
-        Err(error) if error.status == axum::http::StatusCode::NOT_FOUND => Ok(None),
+        Err(error) if error.status == StatusCode::NOT_FOUND => Ok(None),
         other => other.map(Some),
     }
 }

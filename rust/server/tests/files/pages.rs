@@ -1,10 +1,14 @@
 //! The frontend, and the page of our own.
 
-use super::support::Site;
+use super::support::{Options, Site};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_frontend_is_served_from_its_folder() {
     let site = Site::start().await;
+    assert!(
+        site.get("/").await.text().contains("Rushlight"),
+        "without a frontend there is a page of our own"
+    );
     site.put("frontend/index.html", "<!doctype html>frontend");
     site.put("frontend/assets/app.js", "let a;");
     site.put("outside.txt", "secret");
@@ -43,4 +47,15 @@ async fn the_page_of_our_own_runs_under_a_strict_policy() {
     assert_eq!(site.get("/rushlight").await.status, 308);
     assert_eq!(site.get("/templates/none.none").await.status, 404);
     assert_eq!(site.get("/docs/none/none.none").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_the_page_need_no_token_and_everything_else_does() {
+    let mut options = Options::default();
+    options.settings.api_tokens = vec!["secret".into()];
+    let site = Site::with(options).await;
+    assert_eq!(site.get("/rushlight/page.js").await.status, 200);
+    assert_eq!(site.get("/").await.status, 401);
+    assert_eq!(site.get("/?token=secret").await.status, 200);
+    assert_eq!(site.get("/rushlight/..%2Fsettings").await.status, 404);
 }

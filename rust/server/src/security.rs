@@ -245,7 +245,10 @@ fn check_content_type(request: &Request<Body>, same_origin: bool) -> Result<(), 
 
 fn check_token(settings: &ServerSettings, request: &Request<Body>) -> Result<(), ApiError> {
     // The parts of the server's own page are the same for everybody, and a page cannot send a token with them.
-    let public = request.method() == Method::GET && request.uri().path().starts_with("/rushlight/");
+    let public = matches!(
+        request.uri().path(),
+        "/rushlight/" | "/rushlight/page.js" | "/rushlight/page.css" | "/rushlight/icon.svg"
+    );
     if settings.api_tokens.is_empty() || public {
         return Ok(());
     }

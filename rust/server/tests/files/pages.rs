@@ -57,5 +57,6 @@ async fn parts_of_the_page_need_no_token_and_everything_else_does() {
     assert_eq!(site.get("/rushlight/page.js").await.status, 200);
     assert_eq!(site.get("/").await.status, 401);
     assert_eq!(site.get("/?token=secret").await.status, 200);
-    assert_eq!(site.get("/rushlight/..%2Fsettings").await.status, 404);
+    assert_eq!(site.get("/rushlight/..%2Fsettings").await.status, 401);
+    assert_eq!(site.get("/rushlight/other").await.status, 401);
 }

@@ -1,9 +1,9 @@
 //! The last log lines, for `/internal/logs` and its subscribers.
 //!
 //! [`LogLayer`] is put into the program's `tracing` subscriber; it formats each event once and hands it to the
-//! [`LogBuffer`], which keeps the newest lines and tells subscribed sessions. Neither waits for a socket.
+//! [`LogBuffer`], which keeps the newest lines and hands them to the dispatcher. Neither waits for a socket.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 
@@ -19,14 +19,11 @@ use tracing_subscriber::layer::Context;
 const KEPT: usize = 300;
 /// Longest line kept, in bytes.
 const MAX_LINE: usize = 8 << 10;
-/// Sessions that may subscribe at a time.
-const MAX_SUBSCRIBERS: usize = 1024;
 
 /// The last log lines.
 #[derive(Default)]
 pub struct LogBuffer {
     lines: Mutex<VecDeque<LogEntry>>,
-    subscribers: Mutex<HashSet<Arc<str>>>,
     sink: OnceLock<Arc<dyn EventSink>>,
 }
 
@@ -66,30 +63,14 @@ impl LogBuffer {
             lines.push_back(entry.clone());
         }
         if let Some(sink) = self.sink.get() {
-            let subscribers: Vec<_> = self.subscribers.lock().iter().cloned().collect();
-            for session in subscribers {
-                sink.send(&Audience::Session(session), Event::Logs { entries: vec![entry.clone()] });
-            }
+            // The dispatcher knows who has subscribed.
+            sink.send(&Audience::Everyone, Event::Logs { entries: vec![entry] });
         }
     }
 
     /// The lines kept, oldest first.
     pub fn entries(&self) -> Vec<LogEntry> {
         self.lines.lock().iter().cloned().collect()
-    }
-
-    /// Begins or ends telling a session; whether there was room.
-    pub fn subscribe(&self, session: &str, enabled: bool) -> bool {
-        let mut subscribers = self.subscribers.lock();
-        if !enabled {
-            subscribers.remove(session);
-            return true;
-        }
-        if subscribers.len() >= MAX_SUBSCRIBERS && !subscribers.contains(session) {
-            return false;
-        }
-        subscribers.insert(session.into());
-        true
     }
 
     /// A layer that fills the buffer.
@@ -141,32 +122,29 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Heard(Mutex<Vec<(Audience, String)>>);
+    struct Heard(Mutex<Vec<String>>);
 
     impl EventSink for Heard {
-        fn send(&self, to: &Audience, event: Event) {
+        fn send(&self, _: &Audience, event: Event) {
             if let Event::Logs { entries } = event {
-                self.0.lock().extend(entries.into_iter().map(|entry| (to.clone(), entry.m)));
+                self.0.lock().extend(entries.into_iter().map(|entry| entry.m));
             }
         }
     }
 
     #[test]
-    fn events_become_lines_and_reach_subscribers_only() {
+    fn events_become_lines_that_cannot_forge_others() {
         let (buffer, heard) = (LogBuffer::new(), Arc::new(Heard::default()));
         buffer.connect(heard.clone());
         let subscriber = tracing_subscriber::registry().with(buffer.layer());
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(count = 3, "before");
-            buffer.subscribe("me", true);
             tracing::warn!("during \u{1b}[31m");
-            buffer.subscribe("me", false);
             tracing::info!("after");
         });
         let lines: Vec<_> = buffer.entries().into_iter().map(|entry| entry.m).collect();
         assert_eq!(lines, ["[INFO] before count=3\n", "[WARN] during \\u{1b}[31m\n", "[INFO] after\n"]);
-        let heard = heard.0.lock();
-        assert_eq!(heard[..], [(Audience::Session("me".into()), lines[1].clone())]);
+        assert_eq!(*heard.0.lock(), lines, "each is handed on");
     }
 
     #[test]

@@ -67,8 +67,9 @@ async fn subscribe(_: Trusted, State(state): State<AppState>, request: Body) -> 
     if wanted.client_id.len() > 256 {
         return Err(ApiError::bad_request("bad_client_id", "The client id is too long", "at most 256 bytes"));
     }
-    if !state.files.logs.subscribe(&wanted.client_id, wanted.enabled) {
-        return Err(ApiError::forbidden("too_many_subscribers", "Too many sessions follow the log", ""));
+    // A session that is not connected has nothing to be told of; it asks again when it is.
+    if let Some(session) = state.dispatcher.session(&wanted.client_id) {
+        session.subscribe_logs(wanted.enabled);
     }
     Ok(())
 }

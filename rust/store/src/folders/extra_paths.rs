@@ -54,7 +54,8 @@ pub fn read(file: &Path) -> Result<Vec<ExtraPath>, FolderError> {
 pub fn parse(text: &str, folder: &Path) -> Result<Vec<ExtraPath>, String> {
     // Every line a comment, as in the example that people copy, is an empty document.
     let sections: Option<IndexMap<String, Option<IndexMap<String, Value>>>> =
-        serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+        serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })
+            .map_err(|e| e.to_string())?;
     let mut paths = Vec::new();
     for (section, entries) in sections.unwrap_or_default() {
         let Some(mut entries) = entries else { continue };
@@ -65,6 +66,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<Vec<ExtraPath>, String> {
         };
         let first = match entries.shift_remove("is_default") {
             Some(Value::Bool(first)) => first,
+            // Older spellings; elsewhere they are text, so that a folder may be called `on`.
+            Some(Value::String(word)) if matches!(word.to_ascii_lowercase().as_str(), "yes" | "on") => true,
+            Some(Value::String(word)) if matches!(word.to_ascii_lowercase().as_str(), "no" | "off") => false,
             Some(Value::Null) | None => false,
             Some(other) => return Err(format!("{section}.is_default must be true or false, not {other}")),
         };

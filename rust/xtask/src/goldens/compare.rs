@@ -27,8 +27,10 @@ impl Report {
         } else {
             self.failures.push(format!("{name}: error {error:.2e}, tolerance {tolerance:.0e}"));
         }
-        let worse =
-            self.worst.as_ref().is_none_or(|(worst, allowed, _)| !(error / tolerance <= worst / allowed));
+        // A ratio that cannot be compared (NaN) is worse than any.
+        let worse = self.worst.as_ref().is_none_or(|(worst, allowed, _)| {
+            (error / tolerance).partial_cmp(&(worst / allowed)).is_none_or(std::cmp::Ordering::is_gt)
+        });
         if worse {
             self.worst = Some((error, tolerance, name.to_owned()));
         }

@@ -5,12 +5,14 @@
 //! entry that it claims and misses is a failure.
 
 pub mod compare;
+pub mod models;
 pub mod nodes;
 pub mod noise;
 pub mod resizes;
 pub mod samplers;
 pub mod scheduler_nodes;
 pub mod schedules;
+pub mod tokens;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +32,9 @@ pub const CHECKS: &[Check] = &[
     ("noise.safetensors", noise::check),
     ("schedules.json", schedules::check),
     ("samplers.json", samplers::check),
+    ("clip_tokens.json", tokens::check),
+    ("models.json", models::check),
+    ("models_flow.json", models::check_flow),
     ("nodes.json (schedules)", scheduler_nodes::check),
     ("nodes.json", nodes::check),
     ("resizes.safetensors", resizes::check),

@@ -37,6 +37,7 @@ pub fn register(registry: &mut Registry) {
     model::sampler_nodes::register(registry);
     model::conditioning::register(registry);
     model::patches::register(registry);
+    model::merging::register(registry);
     model::control::register(registry);
     sigmas::register(registry);
 }

@@ -10,6 +10,7 @@ pub(crate) mod control;
 pub(crate) mod custom_sampling;
 pub(crate) mod embeddings;
 pub(crate) mod loaders;
+pub(crate) mod merging;
 pub(crate) mod objects;
 pub(crate) mod part_loaders;
 pub(crate) mod patches;

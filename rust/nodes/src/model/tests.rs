@@ -192,3 +192,17 @@ fn broken_checkpoints_are_named_in_errors() {
     let without = complaint(safetensors::serialize(kept, None).unwrap());
     assert!(without.contains("'tiny.safetensors' has no text encoder"), "{without}");
 }
+
+#[test]
+fn a_model_merged_with_itself_stays_itself() {
+    let (ctx, _) = with_checkpoint(tiny());
+    let runner = Runner::new(ctx);
+    let (_, mut inputs) = runner.sampler_inputs(1);
+    let plain = runner.run("KSampler", &inputs).unwrap();
+    let model = inputs[0].1.clone();
+    let merge = [("model1", model.clone()), ("model2", model), ("ratio", Value::Float(0.3))];
+    inputs[0].1 = runner.run("ModelMergeSimple", &merge).unwrap()[0].clone();
+    let merged = runner.run("KSampler", &inputs).unwrap();
+    let (Value::Latent(plain), Value::Latent(merged)) = (&plain[0], &merged[0]) else { panic!("no latents") };
+    assert!(worst(&plain.samples, &merged.samples) < 1e-3);
+}

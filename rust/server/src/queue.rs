@@ -160,41 +160,30 @@ impl JobQueue {
 
     /// Waits for work. The prompt counts as running, and its attempt is in the store, when this returns.
     pub fn take(&self, worker: usize) -> Work {
-        loop {
-            let running = {
-                let mut state = self.state.lock();
-                loop {
-                    if state.stopping {
-                        return Work::Stop;
-                    }
-                    if let Some(request) = state.free.remove(&worker) {
-                        return Work::Free(request);
-                    }
-                    if let Some((_, prompt)) = state.pending.pop_first() {
-                        let running = RunningPrompt {
-                            prompt,
-                            cancel: CancelToken::default(),
-                            started: now_ms(),
-                            asked: false,
-                        };
-                        state.running.push(running.clone());
-                        break running;
-                    }
-                    self.changed.wait(&mut state);
+        let running = {
+            let mut state = self.state.lock();
+            loop {
+                if state.stopping {
+                    return Work::Stop;
                 }
-            };
-            match self.store.take(running.prompt.seq) {
-                Ok(()) => {
-                    self.tell(self.remaining());
-                    return Work::Run(running);
+                if let Some(request) = state.free.remove(&worker) {
+                    return Work::Free(request);
                 }
-                Err(error) => {
-                    // Run it uncounted rather than never: only a lost attempt would not be noticed.
-                    tracing::error!(%error, prompt = %running.prompt.prompt_id, "the attempt was not stored");
-                    return Work::Run(running);
+                if let Some((_, prompt)) = state.pending.pop_first() {
+                    let cancel = CancelToken::default();
+                    let running = RunningPrompt { prompt, cancel, started: now_ms(), asked: false };
+                    state.running.push(running.clone());
+                    break running;
                 }
+                self.changed.wait(&mut state);
             }
+        };
+        if let Err(error) = self.store.take(running.prompt.seq) {
+            // Run it uncounted rather than never: only a lost attempt would not be noticed.
+            tracing::error!(%error, prompt = %running.prompt.prompt_id, "the attempt was not stored");
         }
+        self.tell(self.remaining());
+        Work::Run(running)
     }
 
     /// The run has ended, its history is written: the prompt is no longer in the queue.
@@ -213,6 +202,7 @@ impl JobQueue {
         let mut state = self.state.lock();
         state.running.retain(|other| other.prompt.seq != prompt.seq);
         state.pending.insert(Place(prompt.number, prompt.seq), prompt.clone());
+        self.changed.notify_all();
     }
 
     /// Prompts that run, and those that wait in order.

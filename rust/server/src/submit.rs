@@ -138,7 +138,7 @@ fn float_number(number: &Number) -> Option<Number> {
 }
 
 /// Python's truth of a JSON value.
-fn truthy(value: &Value) -> bool {
+pub fn truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,

@@ -1,3 +1,4 @@
 //! The server through real sockets.
 
 mod files;
+mod suite;

@@ -44,12 +44,15 @@ pub struct Joined {
     anonymous: bool,
 }
 
+/// Prompt and node that last began.
+type Begun = (Arc<str>, Arc<str>);
+
 /// Every session, and who is told what.
 pub struct Dispatcher {
     limits: Limits,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
-    /// Session → prompt and node that last began, while the prompt runs.
-    running: Mutex<HashMap<Arc<str>, (Arc<str>, Arc<str>)>>,
+    /// By session, while the prompt runs.
+    running: Mutex<HashMap<Arc<str>, Begun>>,
     /// What the last `status` said.
     remaining: AtomicUsize,
     sockets: AtomicUsize,
@@ -91,9 +94,9 @@ impl Dispatcher {
             self.sockets.fetch_sub(1, Ordering::Relaxed);
             return Err(ConnectError::TooMany);
         }
-        let session = self
-            .sessions
-            .write()
+        // Held until the socket is attached: a session that is swept away in between would get no events.
+        let mut sessions = self.sessions.write();
+        let session = sessions
             .entry(sid.clone())
             .or_insert_with(|| {
                 let token = Uuid::new_v4().simple().to_string();
@@ -111,6 +114,7 @@ impl Dispatcher {
         }
         let socket = self.next_socket.fetch_add(1, Ordering::Relaxed);
         session.attach(socket, proof.peer, first);
+        drop(sessions);
         Ok(Joined { session, socket, dispatcher: self.clone(), anonymous })
     }
 
@@ -201,8 +205,9 @@ impl Drop for Joined {
     fn drop(&mut self) {
         self.dispatcher.sockets.fetch_sub(1, Ordering::Relaxed);
         let resumes = self.session.flags().is_some_and(|flags| flags.resume());
+        let mut sessions = self.dispatcher.sessions.write();
         if self.session.detach(self.socket) && self.anonymous && !resumes {
-            self.dispatcher.sessions.write().remove(&self.session.sid);
+            sessions.remove(&self.session.sid);
         }
     }
 }

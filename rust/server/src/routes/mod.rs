@@ -2,13 +2,13 @@
 //!
 //! - [`features`]: what this server understands.
 //! - [`forward`]: routes of nodes.
-//! - [`history`]: `/history`.
-//! - [`interrupt`]: `/interrupt`, `/free`.
-//! - [`jobs`]: `/jobs`.
-//! - [`object_info`]: `/object_info`.
-//! - [`prompt`]: `/prompt`.
-//! - [`queue`]: `/queue`.
-//! - [`socket`]: `/ws`.
+//! - [`history`] answers `/history`.
+//! - [`interrupt`] answers `/interrupt`, `/free`.
+//! - [`jobs`] answers `/jobs`.
+//! - [`object_info`] answers `/object_info`.
+//! - [`prompt`] answers `/prompt`.
+//! - [`queue`] answers `/queue`.
+//! - [`socket`] answers `/ws`.
 //! - [`view`], [`upload`]: pictures out and in.
 //! - [`models`]: what model folders hold.
 //! - [`system`]: the computer, the versions, the devices.
@@ -20,6 +20,7 @@
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use tower_http::compression::CompressionLayer;
 
 use crate::security;
 use crate::state::AppState;
@@ -46,7 +47,8 @@ pub mod view;
 
 /// Every route, behind the security layer.
 pub fn router(state: AppState) -> Router {
-    Router::new()
+    let compress = state.settings.compress;
+    let router = Router::new()
         .merge(resources())
         .nest("/api", resources())
         .merge(pages::routes())
@@ -54,7 +56,9 @@ pub fn router(state: AppState) -> Router {
         // Bodies are bounded by `body::read`, which knows the setting and a time limit.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(state.clone(), security::guard))
-        .with_state(state)
+        .with_state(state);
+    // Outermost: everything is compressed alike, refusals too.
+    if compress { router.layer(CompressionLayer::new()) } else { router }
 }
 
 /// The routes of each resource, without prefix.

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::state::AppState;
+use crate::submit::truthy;
 use crate::{blocking, body};
 
 /// `/queue`.
@@ -33,7 +34,7 @@ pub struct Change {
 impl Change {
     /// Whether everything goes.
     pub fn clears(&self) -> bool {
-        self.clear.as_bool().unwrap_or(!self.clear.is_null())
+        truthy(&self.clear)
     }
 
     /// The ids to remove; ids of another type than text match nothing.

@@ -1,0 +1,11 @@
+mod client;
+mod durability;
+mod events;
+mod http;
+mod kill;
+mod nodes;
+mod resume;
+mod security;
+mod server;
+mod slow;
+mod sockets;

@@ -1,5 +1,7 @@
 """Packs are found, imported and reported."""
 
+from serving import Server, node
+
 
 def test_every_example_class_is_in_object_info(examples):
     info = examples.get("/object_info")
@@ -68,3 +70,20 @@ def test_what_nodes_print_reaches_the_log(examples):
     with examples.client() as client:
         client.run({"1": {"class_type": "ExampleText", "inputs": {"text": "printed by a node"}}}).ok()
     assert "printed by a node" in examples.get("/internal/logs")
+
+
+def test_a_prompt_that_comes_while_packs_are_loading_waits_for_its_class(python, tmp_path):
+    (tmp_path / "custom_nodes").mkdir()
+    (tmp_path / "custom_nodes" / "slow.py").write_text(
+        "import time\ntime.sleep(2)\n"
+        "class Slow:\n    RETURN_TYPES = ()\n    FUNCTION = 'run'\n    CATEGORY = 'x'\n    OUTPUT_NODE = True\n"
+        "    @classmethod\n    def INPUT_TYPES(cls):\n        return {'required': {}}\n"
+        "    def run(self):\n        return ()\n"
+        "NODE_CLASS_MAPPINGS = {'Slow': Slow}\n"
+    )
+    server = Server(python, tmp_path)
+    try:
+        with server.client() as client:
+            client.run({"1": node("Slow")}).ok()
+    finally:
+        server.stop()

@@ -274,7 +274,7 @@ class Description:
         return {
             "name": self.name,
             "display_name": info.get("display_name") or self.name,
-            "category": info.get("category") or "sd",
+            "category": "sd" if info.get("category") is None else info["category"],
             "description": info.get("description") or "",
             "python_module": getattr(self.cls, "RELATIVE_PYTHON_MODULE", None) or self.python_module,
             "inputs": inputs,

@@ -34,6 +34,8 @@ async fn submit(State(state): State<AppState>, request_body: Body) -> Result<Res
             }
             Ok(parsed) => {
                 drop(bytes);
+                // While packs are loading, a class that is not there yet is no unknown one.
+                state.wait_ready();
                 submit::check(&state, parsed)
             }
         };

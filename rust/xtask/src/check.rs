@@ -32,6 +32,8 @@ pub fn run(options: Options) -> Result<()> {
             cargo(&root, &["fmt", "--all", "--check"])?;
             cargo(&root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
         }
+        // The same packages and targets as the tests below, so that nothing is compiled twice.
+        cargo(&root, &["build", "--workspace", "--bins", "--tests"])?;
         if has_nextest() {
             cargo(&root, &["nextest", "run", "--workspace", "--no-fail-fast"])?;
         } else {
@@ -41,7 +43,9 @@ pub fn run(options: Options) -> Result<()> {
         cargo(&root, &["test", "--workspace", "--doc"])?;
     }
     if !options.rust_only {
-        cargo(&root, &["build", "--package", "rushlight-cli"])?;
+        if options.python_only {
+            cargo(&root, &["build", "--package", "rushlight-cli"])?;
+        }
         let python = virtual_environment(&root)?;
         let path = root.join("tests");
         step(Command::new(&python).arg("-m").arg("pytest").arg("-q").arg(path).current_dir(&root))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rushlight_xtask::goldens;
+use rushlight_xtask::check;
 
 /// Development commands of this repository.
 #[derive(Parser)]
@@ -16,6 +16,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs everything that CI checks.
+    Test(check::Options),
     /// Holds the engine against recorded numbers; fails if a claimed entry is out of tolerance.
     Goldens {
         /// Folder of the recordings; RUSHLIGHT_GOLDENS or tests/data/goldens if not given.
@@ -25,7 +27,34 @@ enum Command {
 
 fn main() -> ExitCode {
     let passed = match Arguments::parse().command {
-        Command::Goldens { dir } => goldens::run(&goldens::folder(dir)),
+        Command::Test(options) => match check::run(options) {
+            Ok(()) => true,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                false
+            }
+        },
+        Command::Goldens { dir } => goldens(dir),
     };
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "goldens")]
+fn goldens(dir: Option<PathBuf>) -> bool {
+    use rushlight_xtask::goldens;
+    goldens::run(&goldens::folder(dir))
+}
+
+/// Runs the build that has the engine in it.
+#[cfg(not(feature = "goldens"))]
+fn goldens(dir: Option<PathBuf>) -> bool {
+    let mut command = std::process::Command::new("cargo");
+    command.args(["run", "--quiet", "--package", "rushlight-xtask", "--", "goldens"]).args(dir);
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("error: cannot run cargo: {error}");
+            false
+        }
+    }
 }

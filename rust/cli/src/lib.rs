@@ -11,7 +11,6 @@ pub mod config;
 pub mod doctor;
 mod entry;
 pub mod environment;
-pub mod missing;
 pub mod nodes;
 pub mod run;
 pub mod serve;

@@ -5,7 +5,7 @@ use rushlight_graph::{InputType, NodeSchema, Presence};
 use serde_json::{Map, Value};
 
 use crate::args::NodesArgs;
-use crate::{environment, missing};
+use crate::environment;
 
 /// Prints what was asked for.
 ///
@@ -57,16 +57,14 @@ pub fn run(args: &NodesArgs) -> Result<()> {
 }
 
 fn list_missing(json: bool) -> Result<()> {
-    let missing = missing::classes();
+    let missing = rushlight_nodes::missing(&environment::native_registry());
     if json {
-        let all: Map<String, Value> = missing
-            .iter()
-            .map(|(name, reason)| (name.to_string(), Value::from(reason.to_string())))
-            .collect();
+        let all: Map<String, Value> =
+            missing.iter().map(|missing| (missing.class.to_string(), Value::from(missing.reason))).collect();
         return print_json(&Value::Object(all));
     }
-    for (name, reason) in &missing {
-        println!("{name:<44} {reason}");
+    for missing in &missing {
+        println!("{:<44} {}", missing.class, missing.reason);
     }
     println!("{} classes are not native", missing.len());
     Ok(())

@@ -157,8 +157,11 @@ fn targets(value: Option<&Value>) -> Result<Option<Vec<String>>, SubmitError> {
     }
 }
 
+/// Keys and values of a JSON object.
+type Fields = Map<String, Value>;
+
 /// `extra_data` without its secrets, and the secrets.
-fn split_extra_data(value: Option<Value>) -> Result<(Map<String, Value>, Map<String, Value>), SubmitError> {
+fn split_extra_data(value: Option<Value>) -> Result<(Fields, Fields), SubmitError> {
     let mut extra_data = match value {
         None => Map::new(),
         Some(Value::Object(map)) => map,

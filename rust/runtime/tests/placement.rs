@@ -1,5 +1,7 @@
 //! Where nodes of a prompt run, when classes have native and Python implementations.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

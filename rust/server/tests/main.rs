@@ -1,4 +1,6 @@
 //! The server through real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod files;
 mod suite;

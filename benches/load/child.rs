@@ -101,7 +101,7 @@ impl Node for BenchNode {
 }
 
 fn registry() -> Registry {
-    let int = |name: &str| InputSpec::new(name, "INT").default(0).range(0, 1 << 40);
+    let int = |name: &str| InputSpec::new(name, "INT").default(0).range(0, 1_i64 << 40);
     let mut registry = Registry::new();
     let mut add = |schema: NodeSchema, run: Run| {
         let name = schema.name.clone();

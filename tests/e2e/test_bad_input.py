@@ -7,7 +7,7 @@ import struct
 import pytest
 import requests
 
-from conftest import text_to_image
+from harness import text_to_image
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import struct
 
 from PIL import Image
 
-from conftest import text_to_image
+from harness import text_to_image
 
 STEPS = 20
 NODES = {"3", "4", "5", "6", "7", "8", "9"}

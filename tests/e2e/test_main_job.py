@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 from PIL import Image
 
-from conftest import BINARY, DEFAULT_WORKFLOW, text_to_image
+from harness import BINARY, DEFAULT_WORKFLOW, text_to_image
 
 COLOURS = {
     "red": (220, 40, 40),

@@ -1,6 +1,5 @@
 //! `/jobs`: pending, running and finished prompts in one list.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -125,15 +124,19 @@ fn bad_value(error: &str) -> Response {
 
 fn page(state: &AppState, wanted: &Wanted) -> Result<Response, ApiError> {
     let (running, pending) = state.queue.snapshot();
-    let mut candidates: Vec<Candidate> = Vec::new();
-    candidates.extend(pending.iter().map(|prompt| live(prompt, "pending", None)));
-    candidates.extend(running.iter().map(|run| live(&run.prompt, "in_progress", Some(run.started))));
     let ended = state.queue.store().job_keys()?;
     // A prompt that ended between the two looks is listed once, as ended.
     let ended_ids: std::collections::HashSet<Arc<str>> =
         ended.iter().map(|key| key.prompt_id.clone()).collect();
-    candidates.retain(|candidate| !ended_ids.contains(&candidate.key.prompt_id));
-    candidates.extend(ended.into_iter().map(|key| Candidate { key, live: None }));
+    // By age, so that jobs made in the same millisecond keep their order.
+    let mut candidates: Vec<Candidate> = ended.into_iter().map(|key| Candidate { key, live: None }).collect();
+    let started = running.iter().map(|run| live(&run.prompt, "in_progress", Some(run.started)));
+    let waiting = pending.iter().map(|prompt| live(prompt, "pending", None));
+    candidates
+        .extend(started.chain(waiting).filter(|candidate| !ended_ids.contains(&candidate.key.prompt_id)));
+    if wanted.descending {
+        candidates.reverse();
+    }
     candidates.retain(|candidate| {
         let key = &candidate.key;
         (wanted.statuses.is_empty() || wanted.statuses.contains(&key.status))
@@ -145,7 +148,7 @@ fn page(state: &AppState, wanted: &Wanted) -> Result<Response, ApiError> {
         } else {
             a.key.created.cmp(&b.key.created)
         };
-        if wanted.descending { order.reverse() } else { order }.then(Ordering::Equal)
+        if wanted.descending { order.reverse() } else { order }
     });
     let total = candidates.len();
     let limit = wanted.limit.unwrap_or(total);

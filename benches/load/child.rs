@@ -116,7 +116,7 @@ fn registry() -> Registry {
         let mut rounds = 0u64;
         while Instant::now() < until {
             rounds = std::hint::black_box(rounds.wrapping_mul(31).wrapping_add(7));
-            if rounds % 1_024 == 0 {
+            if rounds.is_multiple_of(1_024) {
                 ctx.check()?;
             }
         }

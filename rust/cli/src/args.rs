@@ -106,6 +106,18 @@ pub struct DeviceArgs {
     pub disable_metadata: bool,
 }
 
+impl DeviceArgs {
+    /// Given precision flags: loaders choose the precision by themselves so far (float32 on the CPU).
+    pub fn ignored(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--force-fp16", self.force_fp16),
+            ("--bf16-unet", self.bf16_unet),
+            ("--fp16-unet", self.fp16_unet),
+        ];
+        flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+}
+
 /// `rushlight serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {

@@ -25,7 +25,8 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 /// # Errors
 /// What keeps it from starting: an option, a folder, the database, the device or the port.
 pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
-    let ignored = args.upstream.given();
+    let mut ignored = args.upstream.given();
+    ignored.extend(args.device.ignored());
     if !ignored.is_empty() {
         tracing::warn!("these options have no effect here: {}", ignored.join(" "));
     }

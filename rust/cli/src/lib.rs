@@ -1,6 +1,6 @@
 //! The command line as a library, shared by the binary and the Python wheel.
 //!
-//! - [`args`]: the options. [`config`]: the same from a TOML file.
+//! - [`args`]: the options; [`upstream_args`]: those without meaning here. [`config`]: the same from a TOML file.
 //! - [`serve`], [`run`], [`nodes`], [`doctor`]: one command each.
 //! - [`environment`]: folders, the embedded checkpoint, node classes, device.
 //! - [`workflow`]: where `run` finds its graph.
@@ -15,6 +15,7 @@ pub mod nodes;
 pub mod run;
 pub mod serve;
 pub mod terminal;
+pub mod upstream_args;
 pub mod workflow;
 
 pub use entry::main;

@@ -79,7 +79,8 @@ impl ExecutionList {
         Self::default()
     }
 
-    /// Wants a node, and with it everything it needs that is neither cached nor wanted already.
+    /// Wants a node, and with it everything it needs that is neither cached nor wanted already. A cached node that
+    /// others need is not walked: its outputs are known. One that is wanted itself is, so that its picture is shown.
     pub fn add(&mut self, node: &NodeId, view: &impl GraphView) {
         let mut stack = vec![node.clone()];
         let mut links = Vec::new();
@@ -92,6 +93,9 @@ impl ExecutionList {
                 continue;
             }
             for link in view.needs(&id) {
+                if !self.index.contains_key(&link.node) && view.is_cached(&link.node) {
+                    continue;
+                }
                 links.push((link.node.clone(), number));
                 stack.push(link.node);
             }
@@ -103,8 +107,11 @@ impl ExecutionList {
         }
     }
 
-    /// Makes `consumer` wait for `source`, which is wanted from now on.
+    /// Makes `consumer` wait for `source`, which is wanted from now on unless its outputs are known.
     pub fn add_edge(&mut self, source: &NodeId, consumer: &NodeId, view: &impl GraphView) {
+        if !self.index.contains_key(source) && view.is_cached(source) {
+            return;
+        }
         self.add(source, view);
         if let (Some(&source), Some(&consumer)) = (self.index.get(source), self.index.get(consumer)) {
             self.connect(source, consumer);
@@ -320,10 +327,11 @@ mod tests {
     }
 
     #[test]
-    fn a_cached_node_is_walked_for_its_consumer_but_nothing_behind_it_is() {
+    fn a_cached_node_is_walked_only_when_it_is_wanted_itself() {
         let mut graph = picture(&[("out", &["a"]), ("a", &["b"]), ("b", &["c"])]);
         graph.cached.insert("b".into());
-        assert_eq!(order(&graph, &["out"]), ["b", "a", "out"]);
+        assert_eq!(order(&graph, &["out"]), ["a", "out"]);
+        assert_eq!(order(&graph, &["out", "b"]), ["a", "out", "b"]);
         graph.cached.insert("out".into());
         assert_eq!(order(&graph, &["out"]), ["out"]);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indexmap::IndexMap;
 use parking_lot::RwLock;
 use rushlight_graph::{CacheKey, DynamicPrompt, ExecutionList, KeyTable, NodeId};
-use rushlight_protocol::{Event, HistoryStatus, NodeMeta, NodeState};
+use rushlight_protocol::{Event, HistoryStatus, NodeMeta};
 use serde_json::Value as Json;
 
 use super::call::{Call, Stop};
@@ -289,7 +289,6 @@ impl<'e> Walk<'e> {
                 timestamp: report::now_ms(),
             },
             Stop::Failed(failure) => {
-                self.run.report(&node, NodeState::Error, None);
                 let error = report::execution_error(self.error_place(&node), &failure);
                 Event::ExecutionError(Arc::new(error))
             }

@@ -49,7 +49,10 @@ impl<'a> Names<'a> {
 
 fn parse_node<'a>(id: &str, json: &'a Value, names: &mut Names<'a>) -> Result<PromptNode, PromptRejected> {
     let class_type = json.get("class_type").and_then(Value::as_str).ok_or_else(|| {
-        invalid("A node has no class_type, so the prompt cannot run.", format!("Node ID '#{id}'"))
+        invalid(
+            "Cannot execute because a node is missing the class_type property.",
+            format!("Node ID '#{id}'"),
+        )
     })?;
     let inputs = match json.get("inputs") {
         Some(Value::Object(inputs)) => parse_inputs(inputs, names),

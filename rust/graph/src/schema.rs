@@ -123,6 +123,11 @@ impl InputSpec {
         if self.bare && self.options.is_empty() {
             return json!([self.ty.to_json()]);
         }
+        self.config_pair_json()
+    }
+
+    /// `[type, {options}]`, also where `/object_info` leaves the options out: the form in validation errors.
+    pub fn config_pair_json(&self) -> Value {
         json!([self.ty.to_json(), self.options])
     }
 }

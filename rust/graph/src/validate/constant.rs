@@ -48,7 +48,7 @@ pub(super) fn check(spec: &InputSpec, input: &Input) -> Option<InputError> {
         Input::Link(_) => return None,
     };
     if let Value::Number(number) = value
-        && let Some(fault) = check_range(spec, PyNumber::from_json(number))
+        && let Some(fault) = check_range(spec, typed_number(spec, number))
     {
         return Some(fault);
     }
@@ -59,6 +59,16 @@ pub(super) fn check(spec: &InputSpec, input: &Input) -> Option<InputError> {
         single => listed(single),
     };
     (!accepted).then(|| errors::value_not_in_list(spec, value, choices))
+}
+
+/// The number as its input's type has it: JSON holds an integer beyond 64 bits as a float.
+fn typed_number(spec: &InputSpec, number: &serde_json::Number) -> PyNumber {
+    match (&spec.ty, PyNumber::from_json(number)) {
+        (InputType::Named(ty), PyNumber::Float(float)) if ty.as_ref() == "INT" => {
+            PyNumber::Int(float as i128)
+        }
+        (_, number) => number,
+    }
 }
 
 fn check_range(spec: &InputSpec, value: PyNumber) -> Option<InputError> {

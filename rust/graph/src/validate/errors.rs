@@ -40,7 +40,7 @@ pub(super) fn required_input_missing(name: &str) -> InputError {
 fn received(kind: &str, message: String, details: String, spec: &InputSpec, value: &Value) -> InputError {
     InputError::new(kind, message, details)
         .with("input_name", spec.name.as_ref())
-        .with("input_config", spec.config_json())
+        .with("input_config", spec.config_pair_json())
         .with("received_value", value.clone())
 }
 
@@ -55,7 +55,7 @@ pub(super) fn return_type_mismatch(spec: &InputSpec, output: &InputType, link: &
     let details = format!("{}, received_type({given}) mismatch input_type({wanted})", spec.name);
     InputError::new("return_type_mismatch", "Return type mismatch between linked nodes", details)
         .with("input_name", spec.name.as_ref())
-        .with("input_config", spec.config_json())
+        .with("input_config", spec.config_pair_json())
         .with("received_type", received_type)
         .with("linked_node", link.clone())
 }
@@ -86,7 +86,7 @@ pub(super) fn value_not_in_list(spec: &InputSpec, value: &Value, choices: &[Valu
     let (list, config) = if choices.len() > LISTED_CHOICES {
         (format!("(list of length {})", choices.len()), Value::Null)
     } else {
-        (python::to_str(&Value::Array(choices.to_vec())), spec.config_json())
+        (python::to_str(&Value::Array(choices.to_vec())), spec.config_pair_json())
     };
     let details = format!("{}: '{}' not in {list}", spec.name, python::to_str(value));
     InputError::new("value_not_in_list", "Value not in list", details)

@@ -106,7 +106,7 @@ impl Surroundings<'_> {
         let spec = declared.iter().find(|spec| spec.name.as_ref() == input);
         Via {
             input_name: input.to_owned(),
-            input_config: spec.map_or(Value::Null, |spec| spec.config_json()),
+            input_config: spec.map_or(Value::Null, |spec| spec.config_pair_json()),
             linked_node: value(input).cloned().unwrap_or_default(),
         }
     }
@@ -117,8 +117,10 @@ impl Surroundings<'_> {
             Some(Value::Object(inputs)) => Ok(Some(inputs)),
             None => Err(Exception::new("KeyError", "'inputs'")),
             Some(_) if schema.inputs.iter().all(|spec| spec.presence == Presence::Hidden) => Ok(None),
+            // Nothing is found in a list or a text, so every input counts as missing.
+            Some(Value::Array(_) | Value::String(_)) => Ok(None),
             Some(other) => {
-                let text = format!("inputs must be an object, not '{}'", python::type_name(other));
+                let text = format!("argument of type '{}' is not iterable", python::type_name(other));
                 Err(Exception::new("TypeError", text))
             }
         }

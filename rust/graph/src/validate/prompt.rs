@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::classes::Classes;
 use crate::parse::{invalid, reject};
 use crate::prompt::{Input, NodeId, Prompt};
-use crate::python;
 use crate::schema::NodeSchema;
 
 use super::constant;
@@ -116,7 +115,7 @@ fn look_up_classes(prompt: &Prompt, classes: &dyn Classes) -> Result<Schemas, Pr
             continue;
         }
         let schema = classes.schema(&node.class_type).ok_or_else(|| {
-            let message = format!("There is no node class {}.", python::text_repr(&node.class_type));
+            let message = format!("Cannot execute because node {} does not exist.", node.class_type);
             invalid(&message, format!("Node ID '#{id}'"))
         })?;
         schemas.insert(node.class_type.clone(), schema);

@@ -393,10 +393,8 @@ fn what_no_output_reaches_does_no_harm() {
     }
     assert!(check(json!({"1": {"class_type": "Nothing", "inputs": "x"}})).is_ok());
     assert_eq!(fault(json!({"1": {"class_type": "Save"}})).0, "exception_during_validation");
-    assert_eq!(
-        fault(json!({"1": {"class_type": "Save", "inputs": [1, 2]}})).0,
-        "exception_during_validation"
-    );
+    assert_eq!(fault(json!({"1": {"class_type": "Save", "inputs": null}})).0, "exception_during_validation");
+    assert_eq!(fault(json!({"1": {"class_type": "Save", "inputs": [1, 2]}})).0, "required_input_missing");
 }
 
 fn chain(length: usize, end: Value) -> Value {

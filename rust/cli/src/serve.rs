@@ -11,6 +11,7 @@ use rushlight_runtime::{CachePolicy, ExecutorOptions};
 use rushlight_server::extension::Extension;
 use rushlight_server::logs::LogBuffer;
 use rushlight_server::settings::Limits;
+use rushlight_server::tls::TlsFiles;
 use rushlight_server::{Parts, Server, ServerSettings};
 use rushlight_store::{SqliteOptions, SqliteStore, Store};
 
@@ -108,13 +109,14 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings> {
     if !args.shutdown_grace.is_finite() || args.shutdown_grace < 0.0 {
         bail!("--shutdown-grace must be a number of seconds, not {}", args.shutdown_grace);
     }
-    if args.tls_certfile.is_some() {
-        bail!(
-            "TLS is not served by this build; put a reverse proxy (nginx, caddy) in front and leave --tls-* out"
-        );
-    }
     Ok(ServerSettings {
         listen: addresses(&args.listen, args.port)?,
+        tls: match (&args.tls_certfile, &args.tls_keyfile) {
+            (Some(certificate), Some(key)) => {
+                Some(TlsFiles { certificate: certificate.clone(), key: key.clone() })
+            }
+            _ => None,
+        },
         allowed_hosts: args.allowed_host.clone(),
         cors_origin: args.enable_cors_header.clone(),
         api_tokens: args.api_token_file.as_ref().map(read_tokens).transpose()?.unwrap_or_default(),

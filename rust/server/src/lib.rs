@@ -45,6 +45,7 @@ pub mod server;
 pub mod settings;
 pub mod state;
 pub mod submit;
+pub mod tls;
 pub mod worker;
 pub mod ws;
 

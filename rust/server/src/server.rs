@@ -23,6 +23,7 @@ use crate::queue::{JobQueue, QueuedPrompt};
 use crate::routes;
 use crate::settings::ServerSettings;
 use crate::state::{App, AppState};
+use crate::tls::{TlsError, TlsFiles};
 use crate::worker;
 
 /// How long a suspended prompt has to reach its next check.
@@ -62,6 +63,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
     /// What the last process left cannot be read.
     #[error("cannot read the queue: {0}")]
     Store(#[from] StoreError),
@@ -88,6 +92,7 @@ impl Server {
     /// # Errors
     /// [`StartError`] when something the server needs cannot be had.
     pub async fn start(settings: ServerSettings, parts: Parts) -> Result<RunningServer, StartError> {
+        let tls = settings.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let mut sockets = Vec::new();
         for address in &settings.listen {
             let listen = |source| StartError::Listen { address: *address, source };
@@ -135,6 +140,7 @@ impl Server {
                 state: state.clone(),
                 connections: connections.clone(),
                 stopped: stopped.clone(),
+                tls: tls.clone(),
             };
             listeners.spawn(acceptor.run(listener));
         }

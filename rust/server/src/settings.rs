@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use rushlight_runtime::context::PreviewMethod;
 
+use crate::tls::TlsFiles;
+
 /// Settings of one server. `Default` is what a bare `rushlight serve` uses.
 #[derive(Debug, Clone)]
 pub struct ServerSettings {
     /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
+    /// Serve HTTPS with this certificate.
+    pub tls: Option<TlsFiles>,
     /// Further names that `Host` may be (`--allowed-host`), without port.
     pub allowed_hosts: Vec<String>,
     /// `--enable-cors-header`: `*` or one origin that may ask from other pages.
@@ -76,6 +80,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8188))],
+            tls: None,
             allowed_hosts: Vec::new(),
             cors_origin: None,
             api_tokens: Vec::new(),

@@ -9,3 +9,4 @@ mod security;
 mod server;
 mod slow;
 mod sockets;
+mod tls;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rushlight_runtime::host::{HostError, ModelSource, SaveRequest, SavedFile};
 use rushlight_runtime::{ExecutorOptions, Host};
-use rushlight_server::{LogBuffer, Parts, RunningServer, Server, ServerSettings};
+use rushlight_server::{LogBuffer, Parts, RunningServer, Server, ServerSettings, StartError};
 use rushlight_store::folders::FolderSettings;
 use rushlight_store::{Folders, SqliteOptions, SqliteStore, Store};
 
@@ -52,6 +52,15 @@ pub fn settings() -> ServerSettings {
 
 /// Starts a server on a store.
 pub async fn start_on(settings: ServerSettings, store: Arc<dyn Store>) -> RunningServer {
+    start_or_fail(settings, store).await.unwrap()
+}
+
+/// Starts a server that keeps nothing, if it can be started.
+pub async fn try_start(settings: ServerSettings) -> Result<RunningServer, StartError> {
+    start_or_fail(settings, Arc::new(SqliteStore::in_memory(SqliteOptions::default()).unwrap())).await
+}
+
+async fn start_or_fail(settings: ServerSettings, store: Arc<dyn Store>) -> Result<RunningServer, StartError> {
     let base = tempfile::tempdir().unwrap();
     let folders = Folders::open(&FolderSettings { base: base.path().into(), ..FolderSettings::default() });
     let parts = Parts {
@@ -64,7 +73,7 @@ pub async fn start_on(settings: ServerSettings, store: Arc<dyn Store>) -> Runnin
         extension: None,
         logs: LogBuffer::new(),
     };
-    Server::start(settings, parts).await.unwrap()
+    Server::start(settings, parts).await
 }
 
 /// Starts a server that keeps nothing.

@@ -81,6 +81,9 @@ fn preview_any_schema(_: &dyn Host) -> NodeSchema {
         .output_node()
 }
 fn preview_any(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let text = pytext::text(inputs.value("source")?);
+    let text = match inputs.value("source")? {
+        Value::Json(json) => pytext::indented_json(json),
+        value => pytext::text(value),
+    };
     Ok(NodeOutput::default().with_ui("text", vec![text]))
 }

@@ -49,8 +49,54 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
+/// JSON as `json.dumps(value, indent=4)` prints it.
+pub(crate) fn indented_json(json: &serde_json::Value) -> String {
+    let mut text = String::new();
+    write_indented(json, 0, &mut text);
+    text
+}
+
+fn write_indented(json: &serde_json::Value, depth: usize, text: &mut String) {
+    use serde_json::Value as Json;
+    let new_line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n(' ', 4 * depth));
+    };
+    match json {
+        Json::Array(items) if !items.is_empty() => {
+            for (index, item) in items.iter().enumerate() {
+                text.push(if index == 0 { '[' } else { ',' });
+                new_line(text, depth + 1);
+                write_indented(item, depth + 1, text);
+            }
+            new_line(text, depth);
+            text.push(']');
+        }
+        Json::Object(members) if !members.is_empty() => {
+            for (index, (name, member)) in members.iter().enumerate() {
+                text.push(if index == 0 { '{' } else { ',' });
+                new_line(text, depth + 1);
+                text.push_str(&python_json(&Json::from(name.as_str())));
+                text.push_str(": ");
+                write_indented(member, depth + 1, text);
+            }
+            new_line(text, depth);
+            text.push('}');
+        }
+        scalar => text.push_str(&python_json(scalar)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn json_is_indented_as_python_does() {
+        let json = serde_json::json!({"a": {"b": [1, 2.5, "é"]}, "empty": [{}, []], "none": null});
+        let expected = "{\n    \"a\": {\n        \"b\": [\n            1,\n            2.5,\n            \"\\u00e9\"\n        ]\n    },\n    \
+                        \"empty\": [\n        {},\n        []\n    ],\n    \"none\": null\n}";
+        assert_eq!(super::indented_json(&json), expected);
+    }
+
     #[test]
     fn floats_look_like_pythons() {
         for (value, text) in [

@@ -22,6 +22,18 @@ use crate::files::blocking;
 /// Bytes read and sent at once.
 const CHUNK: usize = 128 << 10;
 
+/// Names the charset of JSON answers, as the original does: some clients guess another one where none is named.
+/// Files (which have an `ETag`) keep the type that they were given.
+pub async fn name_json_charset(mut response: Response) -> Response {
+    let headers = response.headers();
+    let is_file = headers.contains_key(header::ETAG);
+    if !is_file && headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json") {
+        let named = HeaderValue::from_static("application/json; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, named);
+    }
+    response
+}
+
 /// How a file is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presentation {

@@ -72,7 +72,7 @@ pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
     };
     let prompt = body.remove("prompt").ok_or_else(no_prompt)?;
     let prompt_id = match body.remove("prompt_id") {
-        None | Some(Value::Null) => Uuid::new_v4().to_string(),
+        None => Uuid::new_v4().to_string(),
         Some(id) => rushlight_graph::python::to_str(&id),
     };
     let targets = targets(body.get("partial_execution_targets"))?;

@@ -28,9 +28,11 @@ fn file_changed(ctx: &NodeContext, inputs: &Inputs) -> Result<Fingerprint, NodeE
 
 /// Accepts any file that is there, also one that is not in the list of choices.
 fn file_exists(host: &dyn Host, inputs: &Inputs, _: &Map<String, serde_json::Value>) -> Validation {
-    let fault = match inputs.str("image") {
-        Ok(name) if host.fingerprint(name).is_err() => Some(format!("Invalid image file: {name}")),
-        _ => None,
+    let fault = match inputs.get("image") {
+        Some(Value::String(name)) if host.fingerprint(name).is_ok() => None,
+        Some(other) => Some(format!("Invalid image file: {}", crate::pytext::text(other))),
+        // A link: its value is not known yet.
+        None => None,
     };
     Validation { takes_over: vec!["image".into()], fault }
 }
@@ -208,5 +210,5 @@ fn mask_preview_schema(_: &dyn Host) -> NodeSchema {
 fn mask_preview(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let mask = Pixels::from_mask(inputs.mask("mask")?)?;
     let grey = Pixels::build(mask.batch, mask.height, mask.width, 3, |b, y, x, _| mask.at(b, y, x, 0));
-    preview(ctx, inputs, &grey)
+    Ok(preview(ctx, inputs, &grey)?.with_ui("animated", json!([false])))
 }

@@ -215,13 +215,15 @@ async fn subgraphs(State(state): State<AppState>) -> Result<Json<Value>, ApiErro
     .await
 }
 
+/// One subgraph with its graph; `null` for an id that is none.
 async fn subgraph(State(state): State<AppState>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     blocking(move || {
         let all = all_subgraphs(&state.files);
-        let none = || ApiError::not_found("There is no such subgraph", format!("{id:?}"));
-        let subgraph = all.iter().find(|subgraph| subgraph.id == id).ok_or_else(none)?;
+        let Some(subgraph) = all.iter().find(|subgraph| subgraph.id == id) else {
+            return Ok(Json(Value::Null));
+        };
         let root = Files::owned_root(subgraph.pack.path.join("subgraphs"));
-        let object = read_object(&root, &subgraph.file).ok_or_else(none)?;
+        let Some(object) = read_object(&root, &subgraph.file) else { return Ok(Json(Value::Null)) };
         let mut value = subgraph.describe();
         if let Some(value) = value.as_object_mut() {
             // The frontend takes the graph as text.

@@ -22,8 +22,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 use tower_http::compression::CompressionLayer;
 
-use crate::security;
 use crate::state::AppState;
+use crate::{respond, security};
 
 pub mod extensions;
 pub mod features;
@@ -56,6 +56,7 @@ pub fn router(state: AppState) -> Router {
         // Bodies are bounded by `body::read`, which knows the setting and a time limit.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(state.clone(), security::guard))
+        .layer(middleware::map_response(respond::name_json_charset))
         .with_state(state);
     // Outermost: everything is compressed alike, refusals too.
     if compress { router.layer(CompressionLayer::new()) } else { router }

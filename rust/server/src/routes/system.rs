@@ -41,6 +41,9 @@ async fn system_stats(
             "required_frontend_version": frontend.version,
             "installed_templates_version": frontend.templates_version,
             "required_templates_version": frontend.templates_version,
+            // Clients take these for texts, also where no Python runs.
+            "python_version": "none",
+            "pytorch_version": "none",
             "embedded_python": false,
             "argv": argv,
             "rushlight_version": env!("CARGO_PKG_VERSION"),

@@ -57,14 +57,26 @@ impl Entry {
     fn full_info(&self) -> Value {
         json!({
             "path": self.path.as_str(), "size": self.size,
-            "modified": millis(self.modified), "created": millis(self.created),
+            "modified": seconds(self.modified), "created": seconds(self.created),
         })
     }
 }
 
-fn millis(time: Option<SystemTime>) -> u64 {
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// Seconds since the epoch, as the original was seen to send them.
+fn seconds(time: Option<SystemTime>) -> f64 {
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default().as_secs_f64()
+}
+
+/// The path of a user's file in a request.
+///
+/// # Errors
+/// 403 for one that leads out of the user's folder or has no meaning in it, as the original answers.
+fn user_file(text: &str) -> Result<RelPath, ApiError> {
+    RelPath::file(text).map_err(forbidden)
+}
+
+fn forbidden(error: FolderError) -> ApiError {
+    ApiError::forbidden("outside_folder", "That leads out of its folder", error.to_string())
 }
 
 /// Files (and folders, if asked for) in a folder, their paths relative to it, sorted.
@@ -117,7 +129,7 @@ async fn list(
     let dir = query.dir.clone().filter(|dir| !dir.is_empty());
     let dir =
         dir.ok_or_else(|| ApiError::bad_request("no_dir", "No directory was given", "the query needs dir"))?;
-    let folder = RelPath::parse(&dir)?;
+    let folder = RelPath::parse(&dir).map_err(forbidden)?;
     let root = user_root(&state, &headers).await?;
     blocking(move || {
         let entries = entries(&root, &folder, is_true(&query.recurse), false)?;
@@ -149,19 +161,21 @@ async fn list_folder(
     let folder = RelPath::parse(query.path.as_deref().unwrap_or(""))?;
     let root = user_root(&state, &headers).await?;
     blocking(move || {
-        let entries = match entries(&root, &folder, false, true) {
+        let mut entries = match entries(&root, &folder, true, true) {
             // A user that has saved nothing has no folder yet.
             Err(FolderError::NotFound { .. }) if folder.is_empty() => Vec::new(),
             other => other?,
         };
+        let name = |entry: &Entry| entry.path.file_name().to_owned();
+        entries.sort_by_cached_key(|entry| (!entry.is_folder, name(entry).to_lowercase()));
         let value = |entry: &Entry| {
             let path = folder.join(&entry.path);
-            let name = entry.path.as_str();
+            let name = name(entry);
             match entry.is_folder {
                 true => json!({ "name": name, "path": path.as_str(), "type": "directory" }),
                 false => json!({
                     "name": name, "path": path.as_str(), "type": "file", "size": entry.size,
-                    "modified": millis(entry.modified), "created": millis(entry.created),
+                    "modified": seconds(entry.modified),
                 }),
             }
         };
@@ -175,7 +189,7 @@ async fn read(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let path = RelPath::file(&file)?;
+    let path = user_file(&file)?;
     let root = user_root(&state, &headers).await?;
     let name = path.file_name().to_owned();
     let opened = blocking(move || Ok(root.open_file(&path, &[])?)).await?;
@@ -214,7 +228,7 @@ async fn write(
     headers: HeaderMap,
     mut request: Body,
 ) -> Result<Json<Value>, ApiError> {
-    let path = RelPath::file(&file)?;
+    let path = user_file(&file)?;
     let root = user_root(&state, &headers).await?;
     let folders = state.files.folders.clone();
     let receiving = root.clone();
@@ -253,7 +267,7 @@ async fn remove(
     Path(file): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    let path = RelPath::file(&file)?;
+    let path = user_file(&file)?;
     let root = user_root(&state, &headers).await?;
     blocking(move || {
         root.remove_file(&path, &[])?;
@@ -268,7 +282,7 @@ async fn rename(
     Query(query): Query<WriteQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, ApiError> {
-    let (from, to) = (RelPath::file(&file)?, RelPath::file(&dest)?);
+    let (from, to) = (user_file(&file)?, user_file(&dest)?);
     let root = user_root(&state, &headers).await?;
     blocking(move || {
         root.rename_file(&from, &to, query.on_conflict() == OnConflict::Replace, &[])?;

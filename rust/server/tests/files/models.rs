@@ -31,13 +31,13 @@ async fn folders_and_their_models_are_listed() {
         "controlnet",
         "gligen",
         "upscale_models",
+        "latent_upscale_models",
         "custom_nodes",
         "hypernetworks",
         "photomaker",
         "classifiers",
         "model_patches",
         "audio_encoders",
-        "latent_upscale_models",
     ];
     assert_eq!(keys, json!(expected));
     let names = site.get("/api/models/checkpoints").await.json();

@@ -59,13 +59,13 @@ const KEYS: [(&str, &[&str]); 21] = [
     ("controlnet", &["controlnet", "t2i_adapter"]),
     ("gligen", &["gligen"]),
     ("upscale_models", &["upscale_models"]),
+    ("latent_upscale_models", &["latent_upscale_models"]),
     ("custom_nodes", &[]),
     ("hypernetworks", &["hypernetworks"]),
     ("photomaker", &["photomaker"]),
     ("classifiers", &["classifiers"]),
     ("model_patches", &["model_patches"]),
     ("audio_encoders", &["audio_encoders"]),
-    ("latent_upscale_models", &["latent_upscale_models"]),
 ];
 
 /// The key that an older name stands for.

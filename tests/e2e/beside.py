@@ -1,7 +1,8 @@
 """Another server of the same protocol beside ours, and how their answers are compared.
 
 Answers are compared as parsed JSON. What cannot be equal is made equal first: times, random ids, file names' random
-parts, the machine's paths. `traceback` and `tooltip` are left out: the one names source lines, the other is prose.
+parts, the servers' folders. `traceback` and `tooltip` are left out: the one names source lines, the other is prose;
+and `is_input_list`, which servers after 0.8.0 have.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from harness import Socket, free_port
 
 TIMES = {"timestamp", "create_time", "execution_start_time", "execution_end_time", "modified", "created"}
 COUNTERS = {"number", "priority"}
-LEFT_OUT = {"traceback", "tooltip"}
+LEFT_OUT = {"traceback", "tooltip", "is_input_list"}
 UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 TEMP_NAME = re.compile(r"ComfyUI_temp_[a-z]{5}_\d{5}_")
 
@@ -32,6 +33,7 @@ class Original:
     def __init__(self, folder: Path, python: str, base: Path):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.base = base
         for name in ("models/checkpoints", "custom_nodes", "input", "output", "temp", "user", "page"):
             (base / name).mkdir(parents=True, exist_ok=True)
         # Any page will do; without one the server asks for a package that the interpreter may not have.
@@ -97,12 +99,12 @@ def differences(theirs, ours, path: str = "") -> list[str]:
     return [f"{path}: {json.dumps(theirs)[:400]} | {json.dumps(ours)[:400]}"]
 
 
-def answer(method: str, url: str, **options) -> dict:
-    """Status, content type and body of an answer, normalised."""
-    response = requests.request(method, url, timeout=60, allow_redirects=False, **options)
+def answer(server, method: str, path: str, **options) -> dict:
+    """Status, content type and body of a server's answer, normalised."""
+    response = requests.request(method, server.url + path, timeout=60, allow_redirects=False, **options)
     kind = response.headers.get("content-type", "")
     if "json" in kind:
-        body = normalise(response.json())
+        body = normalise(json.loads(response.text.replace(str(server.base), "<base>")))
     else:
         body = response.text if kind.startswith("text/") else len(response.content)
     return {"status": response.status_code, "content-type": kind, "body": body}

@@ -68,6 +68,15 @@ const KEYS: [(&str, &[&str]); 21] = [
     ("audio_encoders", &["audio_encoders"]),
 ];
 
+/// Keys that also list a folder of the output folder: what nodes save there can be loaded.
+const SAVED: [(&str, &str); 5] = [
+    ("checkpoints", "checkpoints"),
+    ("loras", "loras"),
+    ("vae", "vae"),
+    ("text_encoders", "clip"),
+    ("diffusion_models", "diffusion_models"),
+];
+
 /// The key that an older name stands for.
 fn canonical(key: &str) -> &str {
     match key {
@@ -84,7 +93,11 @@ impl ModelFolders {
         for (key, folders) in KEYS {
             let paths = match key {
                 "custom_nodes" => vec![layout.custom_nodes.clone()],
-                _ => folders.iter().map(|folder| layout.models.join(folder)).collect(),
+                _ => {
+                    let saved = SAVED.iter().filter(|(saved, _)| *saved == key);
+                    let models = folders.iter().map(|folder| layout.models.join(folder));
+                    models.chain(saved.map(|(_, folder)| layout.output.join(folder))).collect()
+                }
             };
             keys.insert(key.to_owned(), Key { paths, lists: lists_of(key) });
         }
@@ -262,6 +275,18 @@ mod tests {
         assert_eq!(folders.names("clip"), ["new.safetensors", "old.safetensors"]);
         assert_eq!(folders.names("clip"), folders.names("text_encoders"));
         assert!(folders.has("unet") && !folders.keys().contains(&"unet".to_owned()));
+    }
+
+    #[test]
+    fn what_nodes_saved_is_listed_after_the_models() {
+        let base = tempfile::tempdir().unwrap();
+        put(base.path(), "output/checkpoints/merged.safetensors");
+        put(base.path(), "output/clip/merged.safetensors");
+        let folders = folders(base.path());
+        assert_eq!(folders.names("checkpoints"), ["merged.safetensors"]);
+        assert_eq!(folders.names("text_encoders"), ["merged.safetensors"]);
+        assert_eq!(folders.paths("text_encoders").len(), 3);
+        assert!(folders.names("controlnet").is_empty());
     }
 
     #[test]

@@ -312,6 +312,10 @@ impl NodeSchema {
         info.insert("category".into(), self.category.as_ref().into());
         info.insert("output_node".into(), self.output_node.into());
         info.extend(self.extra.clone());
+        // Servers before this field existed leave it out; a class of theirs says so.
+        if info.get("is_input_list").is_some_and(Value::is_null) {
+            info.shift_remove("is_input_list");
+        }
         Value::Object(info)
     }
 }

@@ -63,6 +63,30 @@ impl ClassTable {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Forgets the schemas of those classes that may change at any time ([`Node::changes_freely`]): of all of them, or
+    /// of the `named` ones. Returns whether there were any.
+    pub fn refresh_free<'a>(&self, named: Option<&mut dyn Iterator<Item = &'a str>>) -> bool {
+        let mut schemas = self.schemas.lock();
+        let mut any = false;
+        let mut forget = |name: &str, node: &Arc<dyn Node>| {
+            if node.changes_freely() {
+                schemas.remove(name);
+                any = true;
+            }
+        };
+        match named {
+            Some(names) => {
+                for name in names {
+                    if let Some(node) = self.registry.get(name) {
+                        forget(name, node);
+                    }
+                }
+            }
+            None => self.registry.iter().for_each(|(name, node)| forget(name, node)),
+        }
+        any
+    }
+
     /// Changes whenever schemas may have changed: what was derived from them (such as `/object_info`) holds as long
     /// as this stays equal.
     pub fn generation(&self) -> u64 {

@@ -19,6 +19,12 @@ pub trait Node: Send + Sync {
     /// What it takes and gives. Asked again when folders may have changed, so lists of files are fresh.
     fn schema(&self, host: &dyn Host) -> NodeSchema;
 
+    /// Whether [`Node::schema`] may give another answer although no folder has changed (Python classes compute theirs
+    /// each time). Such a class is asked again for each `/object_info` and each prompt that names it.
+    fn changes_freely(&self) -> bool {
+        false
+    }
+
     /// Runs one call.
     ///
     /// # Errors

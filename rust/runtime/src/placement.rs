@@ -75,8 +75,14 @@ impl Dual {
 }
 
 impl Node for Dual {
+    /// The checkout's own description, so that clients see what they are used to; what the native class offers
+    /// beside it (the checkpoint inside the program) can be chosen, too.
     fn schema(&self, host: &dyn Host) -> NodeSchema {
-        self.native.schema(host)
+        let mut schema = self.python.schema(host);
+        if !self.prefer_python {
+            offer_choices_of(&mut schema, &self.native.schema(host));
+        }
+        schema
     }
 
     fn engines(&self) -> Engines {
@@ -119,6 +125,27 @@ impl Node for Dual {
     fn release(&self) {
         self.native.release();
         self.python.release();
+    }
+}
+
+/// Appends the choices of `other`'s lists that `schema`'s lists of the same names lack.
+fn offer_choices_of(schema: &mut NodeSchema, other: &NodeSchema) {
+    for input in &mut schema.inputs {
+        let offered = other.find_input(&input.name).map(|input| &input.ty);
+        let (InputType::Choices(choices), Some(InputType::Choices(offered))) = (&input.ty, offered) else {
+            continue;
+        };
+        let missing: Vec<Json> = offered.iter().filter(|item| !choices.contains(item)).cloned().collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let shown = schema.extra.get_mut("input").and_then(|groups| groups.as_object_mut());
+        let mut shown = shown.into_iter().flat_map(|groups| groups.values_mut());
+        let shown = shown.find_map(|group| group.get_mut(input.name.as_ref())?.get_mut(0)?.as_array_mut());
+        if let Some(shown) = shown {
+            shown.extend(missing.iter().cloned());
+        }
+        input.ty = InputType::Choices(choices.iter().cloned().chain(missing).collect());
     }
 }
 

@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rushlight_graph::{InputSpec, NodeSchema, OutputSpec, Prompt};
+use rushlight_graph::{Classes, InputSpec, InputType, NodeSchema, OutputSpec, Prompt};
 use rushlight_runtime::host::{HostError, ModelSource, SaveRequest, SavedFile};
 use rushlight_runtime::placement::{Dual, Engines, place};
 use rushlight_runtime::{ClassTable, Host, Inputs, Node, NodeContext, NodeError, NodeOutput, Registry};
@@ -125,4 +126,49 @@ fn nodes_that_cannot_meet_are_named() {
         assert!(refused.error.details.contains(name), "{}", refused.error.details);
     }
     assert!(refused.node_errors.contains_key("2") && refused.node_errors.contains_key("3"));
+}
+
+#[test]
+fn clients_see_the_checkouts_description_and_what_the_native_class_offers_beside_it() {
+    let schema = |choices: &[&str], text: &str| {
+        let mut schema = NodeSchema::new("Loader", "test").input(InputSpec::combo("name", choices));
+        schema.description = text.into();
+        schema
+    };
+    let native = Arc::new(Class { schema: schema(&["a", "built in"], ""), engines: Engines::NATIVE });
+    let mut described = schema(&["a", "b"], "Loads.");
+    described.extra.insert("input".into(), json!({"required": {"name": [["a", "b"], {"tooltip": "which"}]}}));
+    let python = Arc::new(Class { schema: described, engines: Engines::PYTHON });
+    let shown = Dual::new(native.clone(), python.clone(), false).schema(&NoFiles);
+    let info = shown.to_object_info();
+    assert_eq!(info["description"], "Loads.");
+    assert_eq!(info["input"]["required"]["name"], json!([["a", "b", "built in"], {"tooltip": "which"}]));
+    assert_eq!(shown.inputs[0].ty, InputType::choices(["a", "b", "built in"]));
+    let preferred = Dual::new(native, python, true).schema(&NoFiles);
+    assert_eq!(preferred.inputs[0].ty, InputType::choices(["a", "b"]));
+}
+
+#[test]
+fn a_class_that_changes_freely_is_asked_again_and_others_are_not() {
+    struct Counting(AtomicUsize, bool);
+    impl Node for Counting {
+        fn schema(&self, _: &dyn Host) -> NodeSchema {
+            let asked = self.0.fetch_add(1, Ordering::Relaxed);
+            NodeSchema { description: asked.to_string().into(), ..NodeSchema::new("N", "test") }
+        }
+        fn changes_freely(&self) -> bool {
+            self.1
+        }
+        fn execute(&self, _: &NodeContext, _: &Inputs) -> Result<NodeOutput, NodeError> {
+            Ok(NodeOutput::default())
+        }
+    }
+    for (freely, then) in [(true, "1"), (false, "0")] {
+        let mut registry = Registry::new();
+        registry.register("N", Arc::new(Counting(AtomicUsize::new(0), freely)));
+        let table = ClassTable::new(registry, Arc::new(NoFiles));
+        assert_eq!(table.schema("N").unwrap().description.as_ref(), "0");
+        assert_eq!(table.refresh_free(Some(&mut ["other", "N"].into_iter())), freely);
+        assert_eq!(table.schema("N").unwrap().description.as_ref(), then);
+    }
 }

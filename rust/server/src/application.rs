@@ -10,7 +10,7 @@ use rushlight_store::Folders;
 use rushlight_store::records::HistoryPage;
 use serde_json::{Map, Value, json};
 
-use crate::extension::Application;
+use crate::extension::{Application, Validated};
 use crate::queue::FreeRequest;
 use crate::state::AppState;
 use crate::submit::{self, SubmitError};
@@ -132,6 +132,12 @@ impl Application for Handle {
                 node_errors: Default::default(),
             },
         })
+    }
+
+    fn validate(&self, prompt: &Value, targets: Option<&[String]>) -> Result<Validated, PromptRejected> {
+        let valid = submit::check_prompt(&self.state, prompt, targets).map_err(|rejected| *rejected)?;
+        let outputs = valid.outputs.iter().map(|id| id.to_string()).collect();
+        Ok(Validated { outputs, node_errors: valid.node_errors })
     }
 
     fn delete_queued(&self, prompt_id: Option<&str>) -> bool {

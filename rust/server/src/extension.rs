@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rushlight_protocol::{PromptAccepted, PromptRejected, QueueItem};
+use indexmap::IndexMap;
+use rushlight_protocol::{NodeErrors, PromptAccepted, PromptRejected, QueueItem};
 use rushlight_runtime::{EventSink, Host, Node, Registry};
 use serde_json::{Map, Value};
 
@@ -87,6 +88,15 @@ pub struct Pack {
     pub error: Option<String>,
 }
 
+/// A prompt that could be queued.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validated {
+    /// Output nodes that would run.
+    pub outputs: Vec<String>,
+    /// Errors of output nodes that would not, and of what they depend on.
+    pub node_errors: IndexMap<String, NodeErrors>,
+}
+
 /// The running server, as an extension sees it.
 pub trait Application: Send + Sync {
     /// Adds classes, as Python implementations beside native ones of the same name; with `prefer`, in front of them.
@@ -122,6 +132,13 @@ pub trait Application: Send + Sync {
     /// # Errors
     /// The 400 answer.
     fn submit(&self, body: Value) -> Result<PromptAccepted, PromptRejected>;
+
+    /// Checks a prompt (API format) without queueing it; `targets` are the output nodes that are wanted, all for
+    /// `None`. Gives the output nodes that would run, and the errors of those that would not.
+    ///
+    /// # Errors
+    /// The 400 answer.
+    fn validate(&self, prompt: &Value, targets: Option<&[String]>) -> Result<Validated, PromptRejected>;
 
     /// Removes a pending prompt, or all for `None`; whether there was one.
     fn delete_queued(&self, prompt_id: Option<&str>) -> bool;

@@ -43,6 +43,8 @@ pub struct App {
 pub(crate) struct ObjectInfo {
     classes: Arc<ClassTable>,
     generation: u64,
+    /// Some classes may change at any time, so it holds for one request.
+    changes_freely: bool,
     bytes: Bytes,
 }
 
@@ -124,7 +126,7 @@ impl App {
     pub fn cached_object_info(&self) -> Option<Bytes> {
         let classes = self.classes();
         let cached = self.object_info.lock();
-        let info = cached.as_ref()?;
+        let info = cached.as_ref().filter(|info| !info.changes_freely)?;
         let holds = Arc::ptr_eq(&info.classes, &classes) && info.generation == classes.generation();
         holds.then(|| info.bytes.clone())
     }
@@ -136,10 +138,12 @@ impl App {
         }
         let classes = self.classes();
         let generation = classes.generation();
+        let changes_freely = classes.refresh_free(None);
         let all: Map<String, Value> =
             classes.schemas().map(|schema| (schema.name.to_string(), schema.to_object_info())).collect();
         let bytes = Bytes::from(Value::Object(all).to_string());
-        *self.object_info.lock() = Some(ObjectInfo { classes, generation, bytes: bytes.clone() });
+        *self.object_info.lock() =
+            Some(ObjectInfo { classes, generation, changes_freely, bytes: bytes.clone() });
         bytes
     }
 }

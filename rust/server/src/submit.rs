@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rushlight_graph::validate;
+use rushlight_graph::{ValidPrompt, validate};
 use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
 use rushlight_runtime::placement::place;
 use rushlight_store::StoreError;
@@ -82,14 +82,30 @@ pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
     }
     extra_data.insert("create_time".into(), now_ms().into());
 
-    let classes = state.classes();
-    classes.follow_host();
-    let valid = validate(&prompt, classes.as_ref(), targets.as_deref()).map_err(Box::new)?;
-    place(&valid.prompt, classes.as_ref()).map_err(Box::new)?;
+    let valid = check_prompt(state, &prompt, targets.as_deref())?;
     let outputs = valid.outputs.iter().map(|id| id.to_string()).collect();
     let item = QueueItem(number.clone(), prompt_id.clone(), valid.json, extra_data, outputs);
     let accepted = PromptAccepted { prompt_id, number: number.clone(), node_errors: valid.node_errors };
     Ok(Checked { number, counter, item, secrets, accepted })
+}
+
+/// Checks a prompt (API format) against the classes as they are now, without queueing it. Not for async threads.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_prompt(
+    state: &AppState,
+    prompt: &Value,
+    targets: Option<&[String]>,
+) -> Result<ValidPrompt, Box<PromptRejected>> {
+    let classes = state.classes();
+    classes.follow_host();
+    let nodes = prompt.as_object().into_iter().flat_map(|nodes| nodes.values());
+    let mut named = nodes.filter_map(|node| node.get("class_type").and_then(Value::as_str));
+    classes.refresh_free(Some(&mut named));
+    let valid = validate(prompt, classes.as_ref(), targets)?;
+    place(&valid.prompt, classes.as_ref())?;
+    Ok(valid)
 }
 
 /// Queues a checked prompt; `done` gets the answer when the prompt is on disk.

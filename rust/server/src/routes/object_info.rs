@@ -37,7 +37,9 @@ async fn one(State(state): State<AppState>, Path(class): Path<String>) -> Result
     blocking::run(move || {
         state.wait_ready();
         let mut info = Map::new();
-        if let Some(schema) = state.classes().schema(&class) {
+        let classes = state.classes();
+        classes.refresh_free(Some(&mut std::iter::once(class.as_str())));
+        if let Some(schema) = classes.schema(&class) {
             info.insert(class, schema.to_object_info());
         }
         Ok::<_, ApiError>(json(Value::Object(info).to_string().into()))

@@ -81,9 +81,8 @@ fn preview_any_schema(_: &dyn Host) -> NodeSchema {
         .output_node()
 }
 fn preview_any(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let text = match inputs.value("source")? {
-        Value::Json(json) => pytext::indented_json(json),
-        value => pytext::text(value),
-    };
+    let source = inputs.value("source")?;
+    let listed = matches!(source, Value::List(_) | Value::Json(_)).then(|| pytext::plain(source)).flatten();
+    let text = listed.map_or_else(|| pytext::text(source), |json| pytext::indented_json(&json));
     Ok(NodeOutput::default().with_ui("text", vec![text]))
 }

@@ -1,6 +1,9 @@
 //! Values as Python prints them.
 
+mod tensor;
+
 use rushlight_runtime::Value;
+use serde_json::Value as Json;
 
 use crate::picture::encode::python_json;
 
@@ -35,7 +38,7 @@ pub(crate) fn text(value: &Value) -> String {
         Value::Json(json) => python_json(json),
         Value::Image(tensor) | Value::Mask(tensor) => format!("{} {:?}", value.kind(), tensor.dims()),
         Value::Sigmas(tensor) => match tensor.to_vec1::<f32>() {
-            Ok(sigmas) => format!("{sigmas:?}"),
+            Ok(sigmas) => tensor::tensor(&sigmas),
             Err(_) => format!("{} {:?}", value.kind(), tensor.dims()),
         },
         Value::Latent(latent) => format!("LATENT {:?}", latent.samples.dims()),
@@ -49,15 +52,28 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
+/// A value as JSON, `None` when JSON cannot hold it.
+pub(crate) fn plain(value: &Value) -> Option<Json> {
+    match value {
+        Value::None => Some(Json::Null),
+        Value::Bool(b) => Some(Json::from(*b)),
+        Value::Int(i) => serde_json::Number::from_i128(*i).map(Json::Number),
+        Value::Float(f) => serde_json::Number::from_f64(*f).map(Json::Number),
+        Value::String(s) => Some(Json::from(s.as_ref())),
+        Value::Json(json) => Some(json.as_ref().clone()),
+        Value::List(items) => items.iter().map(plain).collect::<Option<Vec<_>>>().map(Json::Array),
+        _ => None,
+    }
+}
+
 /// JSON as `json.dumps(value, indent=4)` prints it.
-pub(crate) fn indented_json(json: &serde_json::Value) -> String {
+pub(crate) fn indented_json(json: &Json) -> String {
     let mut text = String::new();
     write_indented(json, 0, &mut text);
     text
 }
 
-fn write_indented(json: &serde_json::Value, depth: usize, text: &mut String) {
-    use serde_json::Value as Json;
+fn write_indented(json: &Json, depth: usize, text: &mut String) {
     let new_line = |text: &mut String, depth: usize| {
         text.push('\n');
         text.extend(std::iter::repeat_n(' ', 4 * depth));
@@ -89,6 +105,20 @@ fn write_indented(json: &serde_json::Value, depth: usize, text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rushlight_runtime::Value;
+
+    #[test]
+    fn lists_are_json_with_four_spaces() {
+        let text = |text: &str| Value::String(text.into());
+        let list = Value::List(Arc::new(vec![text("a \"b\" é"), Value::List(Arc::new(vec![Value::Int(1)]))]));
+        let shown = |list| super::indented_json(&super::plain(list).unwrap_or_default());
+        let expected = "[\n    \"a \\\"b\\\" \\u00e9\",\n    [\n        1\n    ]\n]";
+        assert_eq!(shown(&list), expected);
+        assert_eq!(shown(&Value::List(Arc::new(vec![]))), "[]");
+    }
+
     #[test]
     fn json_is_indented_as_python_does() {
         let json = serde_json::json!({"a": {"b": [1, 2.5, "é"]}, "empty": [{}, []], "none": null});

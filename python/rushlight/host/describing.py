@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 
-from . import constants
+from . import constants, state
 
 _HIDDEN = {
     "UNIQUE_ID": "unique_id",
@@ -214,6 +214,9 @@ class Description:
             extra["output_is_list"] = jsonable(list(cls.OUTPUT_IS_LIST))
         if tooltips:
             extra["output_tooltips"] = jsonable(tooltips)
+        if state.in_checkout:
+            # ComfyUI 0.8 does not show it.
+            extra["is_input_list"] = None
         for attribute, key in (("DEPRECATED", "deprecated"), ("EXPERIMENTAL", "experimental"), ("API_NODE", "api_node")):
             if getattr(cls, attribute, False):
                 extra[key] = True
@@ -271,6 +274,9 @@ class Description:
         typed |= {"description", "python_module", "category", "output_node"}
         extra = {key: value for key, value in info.items() if key not in typed}
         extra.update({key: info[key] for key in _AS_SHOWN if key in info})
+        if state.in_checkout:
+            # Shown if the checkout shows it; `None` leaves it out.
+            extra.setdefault("is_input_list", None)
         return {
             "name": self.name,
             "display_name": info.get("display_name") or self.name,
@@ -283,7 +289,7 @@ class Description:
             "input_is_list": bool(info.get("is_input_list", getattr(schema, "is_input_list", False))),
             "not_idempotent": bool(getattr(schema, "not_idempotent", False)),
             "accepts_any_input": bool(getattr(schema, "accept_all_inputs", False)),
-            "extra": {key: value for key, value in extra.items() if key != "is_input_list"},
+            "extra": extra if state.in_checkout else {k: v for k, v in extra.items() if k != "is_input_list"},
         }
 
 

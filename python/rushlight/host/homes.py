@@ -44,6 +44,7 @@ def checkout() -> "str | None":
 def prepare() -> None:
     """Make the modules importable."""
     folder = checkout()
+    state.in_checkout = folder is not None
     if folder is None:
         sys.path.insert(0, MODULES)
     else:
@@ -74,7 +75,7 @@ def _enter_checkout(folder: str) -> None:
         sys.path.insert(0, folder)
     # The checkout reads its options from the command line when it is imported.
     arguments = sys.argv
-    sys.argv = [arguments[0] if arguments else "rushlight", *state.options.get("upstream_argv", [])]
+    sys.argv = [arguments[0] if arguments else "rushlight", *_upstream_arguments()]
     try:
         import comfy.options
 
@@ -93,6 +94,18 @@ def _enter_checkout(folder: str) -> None:
     _share_folders(folder_paths)
     _follow_progress()
     import nodes  # noqa: F401 - registers the checkout's classes
+
+    _complete_node_api()
+
+
+def _upstream_arguments() -> list:
+    """Options of this start that the checkout's modules look at while they are imported."""
+    made = list(state.options.get("upstream_argv") or ())
+    base = (state.options.get("args") or {}).get("base_directory")
+    if base:
+        # As in ComfyUI, custom nodes and models are below it then.
+        made += ["--base-directory", os.path.abspath(base)]
+    return made
 
 
 def _put(name: str, path: str) -> None:
@@ -134,18 +147,35 @@ def _follow_progress() -> None:
         report(value, total, preview, node_id)
 
     comfy.utils.set_progress_bar_global_hook(hook)
-    # Before the node API imports these names from their modules.
     utils = _optional("comfy_execution.utils")
     context = None if utils is None else _context_maker(utils)
     if context is not None:
-        utils.get_executing_context = context
+        _replace_everywhere("get_executing_context", utils.get_executing_context, context)
     progress = _optional("comfy_execution.progress")
     if progress is not None and hasattr(progress, "get_progress_state"):
         path = os.path.join(MODULES, "comfy_execution", "progress.py")
         spec = importlib.util.spec_from_file_location("rushlight_progress", path)
         ours = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(ours)
-        progress.get_progress_state = ours.get_progress_state
+        _replace_everywhere("get_progress_state", progress.get_progress_state, ours.get_progress_state)
+
+
+def _replace_everywhere(name: str, old, new) -> None:
+    """Put a function of ours in the place of the checkout's, also in modules that have imported it already."""
+    for module in list(sys.modules.values()):
+        if getattr(module, "__dict__", {}).get(name) is old:
+            setattr(module, name, new)
+
+
+def _complete_node_api() -> None:
+    """ComfyUI 0.8 gives ``ComfyAPI().execution`` to coroutines only once the API for functions has been made."""
+    latest = _optional("comfy_api.latest")
+    make = getattr(latest, "ComfyAPISync", None)
+    if make is not None:
+        try:
+            make()
+        except Exception as error:
+            logging.debug("comfy_api.latest.ComfyAPISync cannot be made: %r", error)
 
 
 def _optional(name: str):

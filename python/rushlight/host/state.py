@@ -10,6 +10,10 @@ options: dict = {}
 ``whitelist_custom_nodes``, ``port``, ``listen``, ``args`` (what ``comfy.cli_args.args`` shows)."""
 
 
+in_checkout = False
+"""Whether the modules that nodes import are a checkout's."""
+
+
 def begin(server) -> None:
     """Remember the server."""
     global app, options

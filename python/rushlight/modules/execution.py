@@ -38,6 +38,7 @@ class PromptQueue:
 
 
 async def validate_prompt(prompt_id, prompt, partial_execution_list=None):
-    """Whether a prompt could be queued: ``(valid, error, outputs, node errors)``."""
-    accepted, answer = state.app.submit({"prompt": prompt, "validate_only": True})
-    return accepted, None if accepted else answer["error"], [], answer.get("node_errors", {})
+    """Whether a prompt could be queued: ``(valid, error, outputs that would run, node errors)``. Queues nothing."""
+    targets = None if partial_execution_list is None else [str(node_id) for node_id in partial_execution_list]
+    valid, answer = state.app.validate(prompt, targets)
+    return valid, None if valid else answer["error"], answer.get("outputs", []), answer.get("node_errors", {})

@@ -28,7 +28,8 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
     let mut ignored = args.upstream.given();
     ignored.extend(args.device.ignored());
-    if !ignored.is_empty() {
+    // In a checkout they are its engine's.
+    if !ignored.is_empty() && args.comfyui_dir.is_none() {
         tracing::warn!("these options have no effect here: {}", ignored.join(" "));
     }
     let settings = settings(args)?;
@@ -39,7 +40,10 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
             args.listen
         );
     }
-    let folder_settings = environment::folder_settings(&args.folders)?;
+    let mut folder_args = args.folders.clone();
+    // A checkout brings its own models, inputs and outputs.
+    folder_args.base_directory = folder_args.base_directory.or_else(|| args.comfyui_dir.clone());
+    let folder_settings = environment::folder_settings(&folder_args)?;
     let (folders, host) = environment::open_host(&folder_settings, !args.device.disable_metadata)?;
     folders.clear_temp();
     let store = open_store(args, &folders.layout().user)?;

@@ -194,6 +194,22 @@ impl PyApp {
         Ok((accepted, convert::to_python(py, &answer)?))
     }
 
+    /// Checks a prompt without queueing it: `(true, {"outputs", "node_errors"})` or `(false, refusal)`.
+    #[pyo3(signature = (prompt, targets=None))]
+    fn validate<'py>(
+        &self,
+        py: Python<'py>,
+        prompt: &Bound<'py, PyAny>,
+        targets: Option<Vec<String>>,
+    ) -> PyResult<(bool, Bound<'py, PyAny>)> {
+        let prompt = convert::to_json(prompt)?;
+        let (valid, answer) = py.detach(|| match self.app.validate(&prompt, targets.as_deref()) {
+            Ok(valid) => (true, json!({"outputs": valid.outputs, "node_errors": valid.node_errors})),
+            Err(refused) => (false, json!(refused)),
+        });
+        Ok((valid, convert::to_python(py, &answer)?))
+    }
+
     /// Removes a pending prompt, or all.
     #[pyo3(signature = (prompt_id=None))]
     fn delete_queued(&self, py: Python<'_>, prompt_id: Option<&str>) -> bool {

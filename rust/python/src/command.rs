@@ -14,12 +14,18 @@ use crate::bridge::PythonExtension;
 /// Seconds that a node which ignores an interrupt goes on before its thread gets an exception.
 const DEFAULT_GRACE: f64 = 10.0;
 
+/// Flags that this program and a checkout's engine both go by.
+const SHARED_FLAGS: [&str; 5] =
+    ["--cpu", "--force-fp32", "--fp32-unet", "--disable-metadata", "--preview-size"];
+
 /// Runs a command; `arguments` without the program's name. Returns the exit status.
 pub fn main(arguments: Vec<String>) -> i32 {
     let arguments: Vec<OsString> =
         std::iter::once("rushlight".to_owned()).chain(arguments).map(Into::into).collect();
-    let extension =
-        |args: &ServeArgs| -> Arc<dyn Extension> { Arc::new(PythonExtension::new(options(args), grace())) };
+    let given = arguments.clone();
+    let extension = move |args: &ServeArgs| -> Arc<dyn Extension> {
+        Arc::new(PythonExtension::new(options(args, &given), grace()))
+    };
     let code = rushlight_cli::main(arguments, Some(Box::new(extension)));
     // `ExitCode` does not tell its number; success and failure are all that callers look at.
     i32::from(code != ExitCode::SUCCESS)
@@ -32,7 +38,10 @@ fn grace() -> Duration {
 }
 
 /// What the package needs of the command line: see `rushlight.host.state.options`.
-fn options(args: &ServeArgs) -> Value {
+fn options(args: &ServeArgs, given: &[OsString]) -> Value {
+    let mut upstream = args.upstream.given();
+    upstream.extend(args.device.ignored());
+    upstream.extend(SHARED_FLAGS);
     json!({
         "comfyui_dir": args.comfyui_dir,
         "prefer_python": args.prefer_python,
@@ -54,6 +63,36 @@ fn options(args: &ServeArgs) -> Value {
             "cpu": args.device.cpu,
             "max_upload_size": args.max_upload_size,
         },
-        "upstream_argv": if args.device.cpu { vec!["--cpu"] } else { Vec::new() },
+        "upstream_argv": upstream_arguments(given, &upstream),
     })
+}
+
+/// Those of the `given` arguments that name one of the `flags`, with their values.
+fn upstream_arguments(given: &[OsString], flags: &[&str]) -> Vec<String> {
+    let mut taken = Vec::new();
+    let mut takes = false;
+    for argument in given.iter().filter_map(|argument| argument.to_str()) {
+        if argument.starts_with("--") {
+            let name = argument.split_once('=').map_or(argument, |(name, _)| name);
+            takes = flags.contains(&name);
+        }
+        if takes {
+            taken.push(argument.to_owned());
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkout_gets_its_own_flags_with_their_values_and_no_others() {
+        let given =
+            "serve --port 9000 --reserve-vram 2 --fast --allowed-host a --fp32-text-enc --x=1".split(' ');
+        let given: Vec<OsString> = given.map(Into::into).collect();
+        let taken = upstream_arguments(&given, &["--reserve-vram", "--fast", "--fp32-text-enc", "--x"]);
+        assert_eq!(taken, ["--reserve-vram", "2", "--fast", "--fp32-text-enc", "--x=1"]);
+    }
 }

@@ -164,6 +164,10 @@ impl Node for PyNode {
         last.clone()
     }
 
+    fn changes_freely(&self) -> bool {
+        true
+    }
+
     fn execute(&self, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
         if self.is_async {
             let receiver = self.begin(ctx, inputs)?;

@@ -45,18 +45,18 @@ def python(tmp_path_factory) -> str:
 class Server:
     """A running server."""
 
-    def __init__(self, python: str, base: pathlib.Path, *arguments: str, env=None):
+    def __init__(self, python: str, base: pathlib.Path, *arguments: str, env=None, command=None, cwd=None, wait=60):
         self.lines: list = []
-        command = [python, "-m", "rushlight", "serve", "--port", "0", "--base-directory", str(base), *arguments]
+        command = command or [python, "-m", "rushlight", "serve", "--port", "0", "--base-directory", str(base), *arguments]
         self.base = base
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(base),
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(cwd or base),
             env={**os.environ, "NO_COLOR": "1", **(env or {})},
         )
         self._found = threading.Event()
         self.port = None
         threading.Thread(target=self._read, daemon=True).start()
-        if not self._found.wait(60):
+        if not self._found.wait(wait):
             self.stop()
             raise RuntimeError("the server did not start:\n" + "".join(self.lines))
 
@@ -77,12 +77,12 @@ class Server:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def request(self, path, body=None, method=None, headers=None, raw=False):
+    def request(self, path, body=None, method=None, headers=None, raw=False, timeout=60):
         """``(status, parsed body, headers)``."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
                 status, text, got = answer.status, answer.read(), answer.headers
         except urllib.error.HTTPError as error:
             status, text, got = error.code, error.read(), error.headers
@@ -144,10 +144,10 @@ class Client:
             if message["type"] == "executing" and data["node"] is None and data["prompt_id"] == prompt_id:
                 return frames
 
-    def run(self, prompt, **extra):
+    def run(self, prompt, timeout=60, **extra):
         """Runs a prompt: a :class:`Run`."""
         prompt_id = self.submit(prompt, **extra)
-        frames = self.frames(prompt_id)
+        frames = self.frames(prompt_id, timeout)
         return Run(prompt_id, frames, self.server.get(f"/history/{prompt_id}")[prompt_id])
 
 
@@ -179,12 +179,35 @@ def node(class_type, **inputs):
     return {"class_type": class_type, "inputs": inputs}
 
 
-@pytest.fixture(scope="session")
-def examples(python, tmp_path_factory):
-    """A server with every example pack, and packs that fail."""
+HOMES = ["stand-alone", "stand-in checkout"] + (["ComfyUI"] if os.environ.get("COMFYUI_DIR") else [])
+"""Where the examples run: in a folder of their own, in ``tests/checkout``, and in ``COMFYUI_DIR`` if that is set."""
+
+
+@pytest.fixture(scope="session", params=HOMES)
+def examples(request, python, tmp_path_factory):
+    """A server with every example pack, and packs that fail, in each home."""
     base = tmp_path_factory.mktemp("base")
+    arguments = []
+    if request.param == "stand-in checkout":
+        base = base / "ComfyUI"
+        shutil.copytree(ROOT / "tests" / "checkout", base)
+        arguments = ["--comfyui-dir", str(base)]
+    elif request.param == "ComfyUI":
+        if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+            pytest.skip(f"{python} has no PyTorch: ComfyUI does not run in it")
+        arguments = ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
     nodes = base / "custom_nodes"
-    shutil.copytree(EXAMPLES, nodes)
+    shutil.copytree(EXAMPLES, nodes, dirs_exist_ok=True)
+    _add_difficult_packs(nodes)
+    server = Server(python, base, *arguments, env={"RUSHLIGHT_INTERRUPT_GRACE": "2", "PYTHONDONTWRITEBYTECODE": "1"})
+    server.home = request.param
+    # Answered when every pack has loaded, so that tests that take times do not wait for that.
+    server.request("/object_info", raw=True, timeout=300)
+    yield server
+    server.stop()
+
+
+def _add_difficult_packs(nodes) -> None:
     (nodes / "bad_import").mkdir()
     (nodes / "bad_import" / "__init__.py").write_text("import no_such_module_at_all\n")
     (nodes / "bad_exit.py").write_text("import sys\nsys.exit(3)\n")
@@ -199,6 +222,3 @@ def examples(python, tmp_path_factory):
     (nodes / "web_only" / "pyproject.toml").write_text('[project]\nname = "w"\n[tool.comfy]\nweb = "js"\n')
     (nodes / "web_only" / "js").mkdir()
     (nodes / "web_only" / "js" / "w.js").write_text("// w\n")
-    server = Server(python, base, env={"RUSHLIGHT_INTERRUPT_GRACE": "2"})
-    yield server
-    server.stop()

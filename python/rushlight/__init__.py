@@ -14,6 +14,9 @@ def main(arguments: "list[str] | None" = None) -> int:
     """Run the command line and return its exit status."""
     import sys
 
+    # Python takes the thread that imports this first for the main one.
+    import threading  # noqa: F401
+
     from . import _rushlight
 
     return _rushlight.main(list(sys.argv[1:] if arguments is None else arguments))

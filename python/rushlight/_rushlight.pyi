@@ -1,6 +1,11 @@
 """The native half of the ``rushlight`` package."""
 
-from typing import Any, Optional
+from typing import Any, Optional, final
+
+__all__ = [
+    "App", "DynamicPrompt", "NativeValue", "NodeContext", "TensorView", "__VERSION__", "adopted_blocks", "main", "round_trip",
+    "zeros",
+]
 
 __VERSION__: str
 
@@ -16,6 +21,7 @@ def zeros(shape: list[int]) -> "TensorView":
 def adopted_blocks() -> int:
     """Foreign blocks that the engine holds now."""
 
+@final
 class TensorView:
     """A tensor of the engine: has ``__dlpack__``."""
 
@@ -25,12 +31,14 @@ class TensorView:
     def __dlpack__(self, **options: Any) -> Any: ...
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
+@final
 class NativeValue:
     """A value of the engine in Python's hands: opaque."""
 
     @property
     def kind(self) -> str: ...
 
+@final
 class DynamicPrompt:
     """The submitted prompt and the nodes that expansion added to it."""
 
@@ -42,6 +50,7 @@ class DynamicPrompt:
     def get_real_node_id(self, node_id: str) -> str: ...
     def get_display_node_id(self, node_id: str) -> str: ...
 
+@final
 class NodeContext:
     """One call of one node."""
 
@@ -70,6 +79,7 @@ class NodeContext:
     ) -> None: ...
     def progress_text(self, text: str, node_id: Optional[str] = None, sid: Optional[str] = None) -> None: ...
 
+@final
 class App:
     """The running server."""
 

@@ -198,7 +198,7 @@ def examples(request, python, tmp_path_factory):
         arguments = ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
     nodes = base / "custom_nodes"
     shutil.copytree(EXAMPLES, nodes, dirs_exist_ok=True)
-    _add_difficult_packs(nodes)
+    add_difficult_packs(nodes)
     server = Server(python, base, *arguments, env={"RUSHLIGHT_INTERRUPT_GRACE": "2", "PYTHONDONTWRITEBYTECODE": "1"})
     server.home = request.param
     # Answered when every pack has loaded, so that tests that take times do not wait for that.
@@ -207,7 +207,10 @@ def examples(request, python, tmp_path_factory):
     server.stop()
 
 
-def _add_difficult_packs(nodes) -> None:
+def add_difficult_packs(nodes) -> None:
+    """Packs that fail to load in every way, and one whose nodes misbehave."""
+    packs = pathlib.Path(__file__).parent / "packs"
+    shutil.copytree(packs, nodes, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     (nodes / "bad_import").mkdir()
     (nodes / "bad_import" / "__init__.py").write_text("import no_such_module_at_all\n")
     (nodes / "bad_exit.py").write_text("import sys\nsys.exit(3)\n")

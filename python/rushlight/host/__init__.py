@@ -2,9 +2,11 @@
 
 - :mod:`~rushlight.host.state`: the server and the options of this start.
 - :mod:`~rushlight.host.homes`: where the modules that nodes import come from.
+- :mod:`~rushlight.host.imports`: imports files.
 - :mod:`~rushlight.host.loader`: finds and imports packs of nodes.
 - :mod:`~rushlight.host.adapter`: calls node classes of either generation.
 - :mod:`~rushlight.host.running`: which node runs, seen from any thread.
+- :mod:`~rushlight.host.signals`: handlers that packs set.
 - :mod:`~rushlight.host.loop`: the event loop: async nodes, and routes that nodes add.
 """
 
@@ -15,11 +17,12 @@ from . import state
 
 def start(app) -> None:
     """Load everything into a server that has just opened its socket."""
-    from . import homes, loader, logs, loop, running
+    from . import homes, loader, logs, loop, running, signals
 
     state.begin(app)
     logs.begin()
     running.follow_threads()
+    signals.keep()
     try:
         homes.prepare()
         loader.load_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from typing import Any
 
 from . import constants, state
 
@@ -161,7 +162,7 @@ def _holds(value) -> bool:
 class Description:
     """One class's description; what cannot change is read once."""
 
-    def __init__(self, name: str, cls: type, display_name, python_module: str):
+    def __init__(self, name: str, cls: Any, display_name, python_module: str):
         self.name = name
         self.cls = cls
         self.v3 = is_v3(cls)

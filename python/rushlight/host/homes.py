@@ -8,13 +8,12 @@ could load.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import logging
 import os
 import sys
 
-from . import loop, running, state
+from . import imports, loop, running, state
 
 MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "modules")
 
@@ -61,7 +60,7 @@ def prompt_server():
 
 def versions() -> dict:
     """What ``/system_stats`` says of this side."""
-    told = {"python_version": sys.version}
+    told: dict = {"python_version": sys.version}
     torch = sys.modules.get("torch")
     told["pytorch_version"] = str(torch.__version__) if torch is not None else None
     return told
@@ -88,7 +87,7 @@ def _enter_checkout(folder: str) -> None:
     finally:
         sys.argv = arguments
     for name in _ALWAYS_OURS:
-        _put(name, os.path.join(MODULES, name + ".py"))
+        imports.from_file(name, os.path.join(MODULES, name + ".py"))
     import folder_paths
 
     _share_folders(folder_paths)
@@ -106,13 +105,6 @@ def _upstream_arguments() -> list:
         # As in ComfyUI, custom nodes and models are below it then.
         made += ["--base-directory", os.path.abspath(base)]
     return made
-
-
-def _put(name: str, path: str) -> None:
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
 
 
 def _share_folders(folder_paths) -> None:
@@ -154,9 +146,7 @@ def _follow_progress() -> None:
     progress = _optional("comfy_execution.progress")
     if progress is not None and hasattr(progress, "get_progress_state"):
         path = os.path.join(MODULES, "comfy_execution", "progress.py")
-        spec = importlib.util.spec_from_file_location("rushlight_progress", path)
-        ours = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(ours)
+        ours = imports.from_file("rushlight_progress", path, known=False)
         _replace_everywhere("get_progress_state", progress.get_progress_state, ours.get_progress_state)
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import logging
 import os
-import sys
 import time
 import traceback
 
-from . import describing, homes, loop, state
+from . import describing, homes, imports, loop, state
 from .adapter import Adapter
 from .errors import describe
 
@@ -110,8 +108,7 @@ def run_prestartup(packs) -> None:
             continue
         started = time.perf_counter()
         try:
-            spec = importlib.util.spec_from_file_location(f"{name}.prestartup_script", script)
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
+            imports.from_file(f"{name}.prestartup_script", script, known=False)
             log.info("Prestartup script of %s: %.1f s", name, time.perf_counter() - started)
         except BaseException as error:  # noqa: B036 - scripts call sys.exit
             log.error("Prestartup script of %s failed: %r\n%s", name, error, traceback.format_exc())
@@ -137,16 +134,7 @@ def _load_pack(name: str, path: str):
     # A dot would make Python look for a parent package.
     module_name = path.replace(".", "_x_") if folder else name
     source = os.path.join(path, "__init__.py") if folder else path
-    spec = importlib.util.spec_from_file_location(
-        module_name, source, submodule_search_locations=[path] if folder else None
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(module_name, None)
-        raise
+    module = imports.from_file(module_name, source, folder=path if folder else None)
     declared = getattr(module, "WEB_DIRECTORY", None)
     if declared is not None and folder:
         candidate = os.path.abspath(os.path.join(path, declared))

@@ -54,9 +54,9 @@ def follow_threads() -> None:
             return submit(self, fn, *args, **kwargs)
         return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
 
-    start_and_remember._rushlight = True
-    threading.Thread.start = start_and_remember
-    concurrent.futures.ThreadPoolExecutor.submit = submit_in_context
+    setattr(start_and_remember, "_rushlight", True)  # noqa: B010 - a checked type has no such attribute
+    setattr(threading.Thread, "start", start_and_remember)  # noqa: B010
+    setattr(concurrent.futures.ThreadPoolExecutor, "submit", submit_in_context)  # noqa: B010
 
 
 def current_of_caller():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-app = None
+from typing import Any
+
+app: Any = None
 """The :class:`rushlight._rushlight.App`, or ``None`` while no server runs."""
 
 options: dict = {}

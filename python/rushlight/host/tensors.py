@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
+from typing import Any
 
 
 @functools.lru_cache(maxsize=1)
@@ -49,7 +50,8 @@ def _writable(array):
 def is_tensor(value) -> bool:
     """Whether a value is a tensor that can cross (a NumPy scalar is none)."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+    kind: Any = getattr(torch, "Tensor", ())
+    if isinstance(value, kind):
         return not value.is_sparse and not value.is_quantized and not value.is_complex()
     return numpy is not None and isinstance(value, numpy.ndarray) and value.dtype.kind in "fiub"
 

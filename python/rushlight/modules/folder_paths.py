@@ -135,17 +135,17 @@ def _beneath(folder: str, name: str) -> str:
 
 
 def get_annotated_filepath(name: str, default_dir: "str | None" = None) -> str:
+    """The path that a name with or without a mark stands for.
+
+    As in ComfyUI it may lead anywhere: packs load pictures from outside the input folder with it. Native nodes never
+    ask this function.
+    """
     name, folder = annotated_filepath(name)
-    folder = folder or default_dir or input_directory
-    _beneath(folder, name)
-    return os.path.join(folder, name)
+    return os.path.join(folder or default_dir or input_directory, name)
 
 
 def exists_annotated_filepath(name: str) -> bool:
-    try:
-        return os.path.exists(get_annotated_filepath(name))
-    except ValueError:
-        return False
+    return os.path.exists(get_annotated_filepath(name))
 
 
 def add_model_folder_path(folder_name: str, full_folder_path: str, is_default: bool = False) -> None:

@@ -20,6 +20,8 @@ mod _rushlight {
     #[pymodule_export]
     use crate::dlpack::TensorView;
     #[pymodule_export]
+    use crate::dynprompt::PyDynamicPrompt;
+    #[pymodule_export]
     use crate::value::NativeValue;
 
     #[pymodule_export]

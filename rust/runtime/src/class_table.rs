@@ -65,7 +65,7 @@ impl ClassTable {
 
     /// Forgets the schemas of those classes that may change at any time ([`Node::changes_freely`]): of all of them, or
     /// of the `named` ones. Returns whether there were any.
-    pub fn refresh_free<'a>(&self, named: Option<&mut dyn Iterator<Item = &'a str>>) -> bool {
+    pub fn refresh_free(&self, named: Option<&mut dyn Iterator<Item = &str>>) -> bool {
         let mut schemas = self.schemas.lock();
         let mut any = false;
         let mut forget = |name: &str, node: &Arc<dyn Node>| {

@@ -60,7 +60,8 @@ pub(crate) fn tensor(values: &[f32]) -> String {
     };
     let mut items = written(head);
     if !tail.is_empty() {
-        items.push("...".into());
+        // A space more than between numbers, as PyTorch has it.
+        items.push(" ...".into());
         items.extend(written(tail));
     }
     let in_a_line = (LINE.saturating_sub(OPENING.len()) / (style.width + 2)).max(1);

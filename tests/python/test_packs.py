@@ -1,0 +1,100 @@
+"""Published packs of nodes, loaded as they are: ``RUSHLIGHT_TEST_PACKS=1`` downloads them from PyPI.
+
+All of them are permissively licensed. Two wheels leave out the file in their source tree that names their classes;
+the lines that it needs are here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from PIL import Image
+from serving import HOMES, ROOT, Server, node
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("RUSHLIGHT_TEST_PACKS"), reason="RUSHLIGHT_TEST_PACKS is not set: nothing is downloaded"
+)
+
+PACKS = {
+    # Distribution: (licence, folder in the wheel, folder of the pack, its __init__.py or None, classes)
+    "comfyui-ib-customnodes==0.2.3": ("MIT", "ComfyUI_Ib_CustomNodes", "ComfyUI_Ib_CustomNodes", None, 4),
+    "kumiho-comfyui==1.0.2": ("MIT", "kumiho_nodes", "kumiho_nodes", None, 7),
+    "comfyui-fluxflow==0.8.0": ("MIT", "comfyui_fluxflow", "comfyui_fluxflow", None, 7),
+    "comfyui-orbitquant==0.9.0": ("Apache-2.0", "comfyui_orbitquant", "comfyui_orbitquant", None, 11),
+    "comfyui-arc-save==1.1.1": (
+        "MIT", "nodes", "arc/nodes", "from .nodes.arc_save import NODE_CLASS_MAPPINGS\n", 1,
+    ),
+    "comfyui-siberianodes==1.0.0": (
+        "MIT", "utils", "siberia/utils", "from .utils import UTIL_NODE_CLASS_MAPPINGS as NODE_CLASS_MAPPINGS\n", 1,
+    ),
+}
+NEEDS = [
+    "fluxflow", "orbitquant", "kumiho", "diffusers", "grpcio", "protobuf", "importlib_metadata", "zipp", "requests",
+    "urllib3", "idna", "certifi", "charset_normalizer",
+]
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory):
+    """Folder of packs, and folder of what they need."""
+    base = tmp_path_factory.mktemp("packs")
+    wheels, packs, needs = base / "wheels", base / "custom_nodes", base / "needs"
+    pip = [sys.executable, "-m", "pip"]
+    subprocess.run([*pip, "download", "-q", "--no-deps", "-d", str(wheels), *PACKS], check=True)
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--target", str(needs), *NEEDS], check=True)
+    for name, (_, inside, folder, init, _) in PACKS.items():
+        wheel = next(wheels.glob(name.split("==")[0].replace("-", "_") + "-*.whl"))
+        unpacked = base / "unpacked" / wheel.stem
+        zipfile.ZipFile(wheel).extractall(unpacked)
+        shutil.copytree(unpacked / inside, packs / folder)
+        if init is None:
+            # They import themselves by name, too.
+            shutil.copytree(unpacked / inside, needs / inside)
+        else:
+            (packs / folder).parent.joinpath("__init__.py").write_text(init)
+    return packs, needs
+
+
+@pytest.fixture(scope="module", params=[home for home in HOMES if home != "stand-in checkout"])
+def server(request, python, downloaded, tmp_path_factory):
+    if subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode != 0:
+        pytest.skip(f"{python} has no PyTorch and transformers, which the packs need")
+    packs, needs = downloaded
+    base = tmp_path_factory.mktemp("base")
+    shutil.copytree(packs, base / "custom_nodes")
+    arguments = [] if request.param == "stand-alone" else ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
+    server = Server(python, base, *arguments, env={"PYTHONPATH": str(needs)})
+    yield server
+    server.stop()
+
+
+def test_published_packs_load_unmodified(server):
+    info = server.request("/object_info", timeout=300)[1]
+    found: dict = {}
+    for entry in info.values():
+        found[entry["python_module"]] = found.get(entry["python_module"], 0) + 1
+    expected = {
+        "custom_nodes." + folder.split("/")[0]: count for _, _, folder, _, count in PACKS.values()
+    }
+    assert {module: found.get(module) for module in expected} == expected, server.output
+    assert "IMPORT FAILED" not in server.output
+
+
+def test_nodes_of_published_packs_run(server):
+    picture = ROOT / "models" / "sheet.png"
+    with server.client() as client:
+        run = client.run({
+            "1": node("LoadImageFromPath", image=str(picture)),
+            "2": node("ImageToPIL", images=["1", 0]),
+            "3": node("PILToImage", images=["2", 0]),
+            "4": node("SaveImage", images=["3", 0], filename_prefix="packs"),
+            "5": node("SiberiaUniversalDisplayNode", anything="shown by a pack"),
+        }).ok()
+    saved = Image.open(server.base / "output" / run.outputs["4"]["images"][0]["filename"])
+    assert saved.convert("RGB").tobytes() == Image.open(picture).convert("RGB").tobytes()
+    assert "shown by a pack" in str(run.outputs["5"])

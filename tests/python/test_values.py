@@ -76,3 +76,13 @@ def test_a_subclass_of_a_core_class_saves_with_the_prompt_in_it(examples):
     assert saved["filename"].startswith("pic_twice_0000") and saved["subfolder"] == "sub" and saved["type"] == "output"
     picture = Image.open(os.path.join(examples.base, "output", "sub", saved["filename"]))
     assert '"ExampleSaveTwice"' in picture.text["prompt"] and picture.text["workflow"] == '{"a": 1}'
+
+
+def test_core_classes_are_called_from_the_modules_that_have_them(examples):
+    if examples.home == "stand-in checkout":
+        pytest.skip("the stand-in has no comfy_extras.nodes_mask")
+    with examples.client() as client:
+        run = client.run({
+            "1": node("SolidMask", value=0.25, width=8, height=8), "2": node("TestCallCore", mask=["1", 0]),
+        }).ok()
+    assert run.outputs["2"]["first"] == [0.25, 0.25, 0.75]

@@ -19,7 +19,11 @@ _METHODS = {
     "LatentFromBatch": "frombatch", "RepeatLatentBatch": "repeat", "LatentComposite": "composite",
     "ImageScale": "upscale", "ImageScaleBy": "upscale", "ImageBatch": "batch", "ImageInvert": "invert",
     "KSampler": "sample", "KSamplerAdvanced": "sample", "LoadImage": "load_image", "LoadImageMask": "load_image",
-    "SaveLatent": "save", "LoadLatent": "load",
+    "SaveLatent": "save", "LoadLatent": "load", "ImageUpscaleWithModel": "upscale", "MaskToImage": "mask_to_image",
+    "AlignYourStepsScheduler": "get_sigmas", "BasicScheduler": "get_sigmas", "GITSScheduler": "get_sigmas",
+    "BasicGuider": "get_guider", "SamplerCustom": "sample", "SamplerCustomAdvanced": "sample",
+    "DifferentialDiffusion": "apply", "FluxGuidance": "append", "CLIPTextEncodeSDXL": "encode",
+    "CLIPTextEncodeSDXLRefiner": "encode",
 }
 _UPSCALE_METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
 
@@ -51,9 +55,17 @@ def _class(name: str, info: dict) -> type:
     def input_types(cls):
         return (state.app.native_schema(name) or info)["input"]
 
+    def execute(cls, *args, **kwargs):
+        from comfy_api.latest import io
+
+        made = run(None, *args, **kwargs)
+        return io.NodeOutput.from_dict(made) if isinstance(made, dict) else io.NodeOutput(*made)
+
     method = _METHODS.get(name, "execute")
     members = {
-        method: run,
+        # Called on the class, as that of the third generation is, or on an instance.
+        "execute": classmethod(execute),
+        **({method: run} if method != "execute" else {}),
         "INPUT_TYPES": classmethod(input_types),
         "RETURN_TYPES": tuple(info["output"]),
         "RETURN_NAMES": tuple(info["output_name"]),
@@ -63,6 +75,7 @@ def _class(name: str, info: dict) -> type:
         "DESCRIPTION": info["description"],
         "OUTPUT_NODE": info["output_node"],
         "INPUT_IS_LIST": info["is_input_list"],
+        "RELATIVE_PYTHON_MODULE": info["python_module"],
         "RUSHLIGHT_NATIVE": True,
         "__doc__": f"The native node {name}.",
         "__module__": "nodes",
@@ -82,3 +95,13 @@ def classes() -> dict:
         if info is not None:
             made[name] = _class(name, info)
     return made
+
+
+def in_module(module: str) -> dict:
+    """Name → class of the native nodes that ComfyUI has in a module."""
+    import nodes
+
+    return {
+        name: cls for name, cls in nodes.NODE_CLASS_MAPPINGS.items()
+        if getattr(cls, "RUSHLIGHT_NATIVE", False) and cls.RELATIVE_PYTHON_MODULE == module
+    }

@@ -22,7 +22,7 @@ class _EngineFinder:
     @staticmethod
     def find_spec(fullname, path=None, target=None):
         parts = fullname.split(".")
-        if parts[0] == "comfy_extras" or (parts[0] == "comfy" and len(parts) > 1 and parts[1] in _ENGINE):
+        if parts[0] == "comfy" and len(parts) > 1 and parts[1] in _ENGINE:
             from rushlight.host.errors import NodeHomeError
 
             error = NodeHomeError(fullname)

@@ -196,3 +196,27 @@ NODE_CLASS_MAPPINGS = {
     "TestMisbehave": Misbehave, "TestMisbehaveAsync": MisbehaveAsync, "TestShape": Shape,
     "TestHoldTheInterpreter": HoldTheInterpreter, "TestGrowing": Growing, "TestValidate": Validate,
 }
+
+
+class CallCore:
+    """Calls core classes from where ComfyUI has them."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"mask": ("MASK",)}}
+
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    OUTPUT_NODE = True
+
+    def run(self, mask):
+        from comfy_extras.nodes_mask import InvertMask, MaskToImage
+
+        by_class, by_instance = MaskToImage.execute(mask), MaskToImage().mask_to_image(mask)
+        inverted = InvertMask.execute(mask=mask)
+        shown = [float(result[0].reshape(-1)[0]) for result in (by_class, by_instance, inverted)]
+        return {"ui": {"first": shown}, "result": (by_class[0],)}
+
+
+NODE_CLASS_MAPPINGS["TestCallCore"] = CallCore

@@ -12,7 +12,9 @@
 //! | `Origin` is `null` or another site (unless CORS is enabled for it) | 403 |
 //! | `Sec-Fetch-Site: cross-site` (but for following a link), `same-site` on anything that changes state | 403 |
 //! | a browser sends a form or plain text where JSON is expected | 415 |
-//! | no or a wrong token where tokens are configured | 401 |
+//! | no or a wrong token where tokens are configured | 401, see [`token`] |
+
+pub mod token;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -22,6 +24,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use self::token::Access;
 use crate::error::ApiError;
 use crate::settings::ServerSettings;
 use crate::state::AppState;
@@ -55,7 +58,17 @@ pub async fn guard(State(state): State<AppState>, request: Request<Body>, next: 
         Ok(()) if request.method() == Method::OPTIONS && settings.cors_origin.is_some() => {
             StatusCode::OK.into_response()
         }
-        Ok(()) => next.run(request).await,
+        Ok(()) => match token::access(&settings.api_tokens, &request) {
+            Access::Granted => next.run(request).await,
+            Access::SignIn(cookie) => token::sign_in(&request, &cookie),
+            Access::Missing => token::ask(&request),
+            Access::Wrong => {
+                let peer = request.extensions().get::<Connection>().map(|connection| connection.peer.ip());
+                tracing::warn!(?peer, "a wrong token was sent");
+                let answer = token::ask(&request);
+                state.guesses.answer(answer).await
+            }
+        },
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -90,8 +103,7 @@ fn check(settings: &ServerSettings, request: &Request<Body>) -> Result<(), ApiEr
     check_host(settings, &host)?;
     let same_origin = check_origin(settings, headers, &host)?;
     check_fetch_metadata(settings, request)?;
-    check_content_type(request, same_origin)?;
-    check_token(settings, request)
+    check_content_type(request, same_origin)
 }
 
 fn check_form(request: &Request<Body>) -> Result<(), ApiError> {
@@ -243,41 +255,6 @@ fn check_content_type(request: &Request<Body>, same_origin: bool) -> Result<(), 
     Ok(())
 }
 
-fn check_token(settings: &ServerSettings, request: &Request<Body>) -> Result<(), ApiError> {
-    // The parts of the server's own page are the same for everybody, and a page cannot send a token with them.
-    let public = matches!(
-        request.uri().path(),
-        "/rushlight/" | "/rushlight/page.js" | "/rushlight/page.css" | "/rushlight/icon.svg"
-    );
-    if settings.api_tokens.is_empty() || public {
-        return Ok(());
-    }
-    let bearer = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    let query = request.uri().query().unwrap_or("").split('&').find_map(|pair| pair.strip_prefix("token="));
-    let given = bearer.or(query).unwrap_or("");
-    // Every token is compared in full, so that the time tells nothing.
-    let known = settings.api_tokens.iter().fold(false, |known, token| known | same_bytes(token, given));
-    if known {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        StatusCode::UNAUTHORIZED,
-        "token_required",
-        "This server asks for a token",
-        "send Authorization: Bearer TOKEN, or ?token= where headers cannot be set",
-    ))
-}
-
-/// Compares in a time that depends on the lengths only.
-pub fn same_bytes(a: &str, b: &str) -> bool {
-    let differing = a.bytes().zip(b.bytes()).fold(0u8, |acc, (x, y)| acc | (x ^ y));
-    a.len() == b.len() && differing == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,22 +339,6 @@ mod tests {
         let unproven =
             [("host", "localhost:8188"), ("sec-fetch-mode", "no-cors"), ("content-type", "text/plain")];
         assert_eq!(status(&settings, &request("POST", "/settings", &unproven)), 415);
-    }
-
-    #[test]
-    fn tokens_are_asked_for_when_configured() {
-        let settings = ServerSettings { api_tokens: vec!["secret".into()], ..Default::default() };
-        let host = ("host", "localhost:8188");
-        assert_eq!(status(&settings, &request("GET", "/queue", &[host])), 401);
-        assert_eq!(
-            status(&settings, &request("GET", "/queue", &[host, ("authorization", "Bearer secre")])),
-            401
-        );
-        assert_eq!(
-            status(&settings, &request("GET", "/queue", &[host, ("authorization", "Bearer secret")])),
-            200
-        );
-        assert_eq!(status(&settings, &request("GET", "/ws?clientId=a&token=secret", &[host])), 200);
     }
 
     #[test]

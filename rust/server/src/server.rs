@@ -123,6 +123,7 @@ impl Server {
             classes: RwLock::new(classes),
             ready: Default::default(),
             object_info: Mutex::new(None),
+            guesses: Default::default(),
         });
         let mut workers = Vec::new();
         for (index, device) in parts.devices.into_iter().enumerate() {

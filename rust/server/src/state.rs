@@ -12,6 +12,7 @@ use crate::dispatcher::Dispatcher;
 use crate::extension::Extension;
 use crate::files::Files;
 use crate::queue::JobQueue;
+use crate::security::token::Guesses;
 use crate::settings::ServerSettings;
 
 /// The running server, shared by all routes. Cloning is cheap.
@@ -37,6 +38,7 @@ pub struct App {
     pub(crate) classes: RwLock<Arc<ClassTable>>,
     pub(crate) ready: Ready,
     pub(crate) object_info: Mutex<Option<ObjectInfo>>,
+    pub(crate) guesses: Guesses,
 }
 
 /// `/object_info` as it was last made.

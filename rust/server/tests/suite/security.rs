@@ -174,6 +174,56 @@ async fn a25_tokens_open_http_and_sockets() {
 }
 
 #[tokio::test]
+async fn a25_a_wrong_token_is_answered_late_and_delays_nobody_else() {
+    let mut guarded = settings();
+    guarded.api_tokens = vec!["secret".into()];
+    let server = start_with(guarded).await;
+    let addr = server.addr();
+    let timed = |token: &'static str| async move {
+        let begun = std::time::Instant::now();
+        let authorization = format!("Bearer {token}");
+        let answer = request(addr, "GET", "/queue", &[("Authorization", &authorization)], b"").await;
+        (answer.status, begun.elapsed().as_millis())
+    };
+    let (first, second, right) = tokio::join!(timed("guess"), timed("other"), timed("secret"));
+    assert_eq!((first.0, second.0, right.0), (401, 401, 200));
+    assert!(first.1.min(second.1) >= 250 && first.1.max(second.1) >= 500, "{first:?} {second:?}");
+    assert!(right.1 < 250, "{right:?}");
+}
+
+#[tokio::test]
+async fn a_browser_signs_in_once_and_its_cookie_opens_everything() {
+    let mut guarded = settings();
+    guarded.api_tokens = vec!["secret".into()];
+    let server = start_with(guarded).await;
+    let addr = server.addr();
+    let page = [("Accept", "text/html"), ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")];
+    let asked = request(addr, "GET", "/", &page, b"").await;
+    assert_eq!(asked.status, 401);
+    assert!(String::from_utf8_lossy(&asked.body).contains("<form"), "a page asks for the token");
+    let signed_in = request(addr, "GET", "/?token=secret", &page, b"").await;
+    assert_eq!(signed_in.status, 303);
+    assert!(signed_in.head.contains("\r\nlocation: /\r\n"), "{}", signed_in.head);
+    let line = signed_in.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert!(line.contains("HttpOnly") && line.contains("SameSite=Strict") && !line.contains("secret"));
+    let cookie = line.split(';').next().unwrap();
+    for path in ["/", "/queue", "/api/object_info"] {
+        assert_eq!(request(addr, "GET", path, &[("Cookie", cookie)], b"").await.status, 200, "{path}");
+    }
+    assert!(Socket::try_open(addr, "/ws?clientId=a", &[("Cookie", cookie)]).await.is_ok());
+    // From a link in another site's page the cookie only counts after a page of this one.
+    let link = [
+        ("Accept", "text/html"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+    ];
+    let linked = request(addr, "GET", "/?token=secret", &link, b"").await;
+    assert_eq!(linked.status, 200);
+    assert!(linked.head.contains("set-cookie: ") && String::from_utf8_lossy(&linked.body).contains("url=/"));
+}
+
+#[tokio::test]
 async fn every_answer_forbids_sniffing() {
     let server = start().await;
     for path in ["/queue", "/nowhere"] {

@@ -71,3 +71,36 @@ def test_a_safetensors_header_that_lies_is_refused(server):
     graph["4"]["inputs"]["ckpt_name"] = "lies.safetensors"
     error = failed(server.run(graph))
     assert "lies.safetensors" in error["exception_message"]
+
+
+def refused(server, graph: dict, node: str) -> dict:
+    answer = server.post("/prompt", {"prompt": graph})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["type"] == "prompt_outputs_failed_validation"
+    (error,) = answer.json()["node_errors"][node]["errors"]
+    return error
+
+
+@pytest.mark.parametrize("prefix", ["../x", "/tmp/x", "a/../../x", "..\\x", "C:\\x"])
+@pytest.mark.parametrize("saver", ["SaveImage", "SaveAnimatedPNG"])
+def test_a12_a_prefix_that_leaves_the_output_folder_is_refused_at_once(server, saver, prefix):
+    graph = text_to_image(steps=1)
+    more = {} if saver == "SaveImage" else {"fps": 6.0, "compress_level": 4}
+    graph["9"] = {"class_type": saver, "inputs": {"filename_prefix": prefix, "images": ["8", 0], **more}}
+    error = refused(server, graph, "9")
+    assert error["type"] == "custom_validation_failed"
+    assert error["details"].startswith("filename_prefix - ")
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/passwd", "link.png", "none.png"])
+def test_a9_a_picture_outside_the_input_folder_is_refused_at_once(server, name):
+    (server.base / "secret.txt").write_text("secret")
+    link = server.base / "input" / "link.png"
+    if not link.is_symlink():
+        link.symlink_to("/etc/passwd")
+    graph = text_to_image(steps=1)
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": name}}
+    graph["9"]["inputs"]["images"] = ["10", 0]
+    error = refused(server, graph, "10")
+    assert error["type"] == "custom_validation_failed"
+    assert error["details"].startswith("image - Invalid image file")

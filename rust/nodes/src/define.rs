@@ -5,6 +5,7 @@ use rushlight_runtime::{
     Fingerprint, Host, Inputs, Node, NodeContext, NodeError, NodeOutput, Registry, Validation,
 };
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 type SchemaFn = fn(&dyn Host) -> NodeSchema;
 type RunFn = fn(&NodeContext, &Inputs) -> Result<NodeOutput, NodeError>;
@@ -70,5 +71,20 @@ impl Node for Define {
 
 /// Registers a class with no hooks.
 pub(crate) fn add(registry: &mut Registry, name: &str, schema: SchemaFn, run: RunFn) {
-    registry.register(name, std::sync::Arc::new(Define::new(schema, run)));
+    registry.register(name, Arc::new(Define::new(schema, run)));
+}
+
+/// Registers a class that saves files: a `filename_prefix` that leads out of the output folder is refused before the
+/// prompt is queued.
+pub(crate) fn add_saving(registry: &mut Registry, name: &str, schema: SchemaFn, run: RunFn) {
+    registry.register(name, Arc::new(Define::new(schema, run).validate(prefix_allowed)));
+}
+
+fn prefix_allowed(host: &dyn Host, inputs: &Inputs, _: &Map<String, Value>) -> Validation {
+    let fault = match inputs.str("filename_prefix") {
+        Ok(prefix) => host.check_prefix(prefix).err().map(|refused| refused.to_string()),
+        // A linked one is only known when it runs, and is refused there.
+        Err(_) => None,
+    };
+    Validation { takes_over: vec!["filename_prefix".into()], fault }
 }

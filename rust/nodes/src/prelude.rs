@@ -7,6 +7,6 @@ pub(crate) use rushlight_runtime::{
 };
 pub(crate) use serde_json::json;
 
-pub(crate) use crate::define::{Define, add};
+pub(crate) use crate::define::{Define, add, add_saving};
 pub(crate) use crate::picture::{Method, Pixels};
 pub(crate) use crate::spec::*;

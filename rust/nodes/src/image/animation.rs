@@ -11,8 +11,8 @@ use crate::prelude::*;
 
 /// Registers the family.
 pub(crate) fn register(registry: &mut Registry) {
-    add(registry, "SaveAnimatedWEBP", save_animated_webp_schema, save_animated_webp);
-    add(registry, "SaveAnimatedPNG", save_animated_png_schema, save_animated_png);
+    add_saving(registry, "SaveAnimatedWEBP", save_animated_webp_schema, save_animated_webp);
+    add_saving(registry, "SaveAnimatedPNG", save_animated_png_schema, save_animated_png);
     add(registry, "SaveImageWebsocket", save_image_websocket_schema, save_image_websocket);
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.register("LoadImage", file(load_image_schema, load_image));
     registry.register("LoadImageOutput", file(load_image_output_schema, load_image));
     registry.register("LoadImageMask", file(load_image_mask_schema, load_image_mask));
-    add(registry, "SaveImage", save_image_schema, save_image);
+    add_saving(registry, "SaveImage", save_image_schema, save_image);
     add(registry, "PreviewImage", preview_image_schema, preview_image);
     add(registry, "MaskPreview", mask_preview_schema, mask_preview);
 }

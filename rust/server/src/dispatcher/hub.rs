@@ -131,7 +131,7 @@ impl Dispatcher {
     /// Asks every socket to close.
     pub fn close_all(&self, code: u16, reason: &'static str) {
         for session in self.connected() {
-            session.close(code, reason);
+            session.end(code, reason);
         }
     }
 

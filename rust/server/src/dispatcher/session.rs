@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::frame::{Class, Frame};
 use super::outbox::{Bounds, Outbox, Queued};
-use crate::security::same_bytes;
+use crate::security::token::same_bytes;
 use crate::settings::Limits;
 
 /// Close code of a client that fell too far behind.
@@ -78,6 +78,8 @@ struct State {
     max_recent: (usize, usize),
     /// Why the attached socket is to close.
     closing: Option<(u16, &'static str)>,
+    /// Why it is to close once everything has been sent.
+    ending: Option<(u16, &'static str)>,
     /// Wants log lines.
     logs: bool,
 }
@@ -100,6 +102,7 @@ impl Session {
             recent_bytes: 0,
             max_recent: (limits.resume_events, limits.resume_bytes),
             closing: None,
+            ending: None,
             logs: false,
         };
         Self { sid, token, wake: Notify::new(), state: Mutex::new(state) }
@@ -121,6 +124,7 @@ impl Session {
         state.held = state.resumes;
         state.attached_at = state.seq;
         state.closing = None;
+        state.ending = None;
         state.outbox.clear();
         for frame in first {
             // An empty outbox takes them whatever its bounds are meant for.
@@ -192,10 +196,10 @@ impl Session {
         self.wake.notify_waiters();
     }
 
-    /// Asks the attached socket to close.
-    pub fn close(&self, code: u16, reason: &'static str) {
+    /// Asks the attached socket to close once it has sent what waits.
+    pub fn end(&self, code: u16, reason: &'static str) {
         let mut state = self.state.lock();
-        state.closing.get_or_insert((code, reason));
+        state.ending.get_or_insert((code, reason));
         drop(state);
         self.wake.notify_waiters();
     }
@@ -220,7 +224,7 @@ impl Session {
             return Next::Close(code, reason);
         }
         if state.outbox.is_empty() {
-            return Next::Idle;
+            return state.ending.map_or(Next::Idle, |(code, reason)| Next::Close(code, reason));
         }
         let numbered = state.flags.resume();
         let mut messages = Vec::new();

@@ -82,6 +82,23 @@ async fn shutdown_puts_the_running_prompt_back_and_says_goodbye() {
 }
 
 #[tokio::test]
+async fn shutdown_sends_what_waits_before_it_says_goodbye() {
+    let mut patient = settings();
+    patient.limits.shutdown_deadline = Duration::from_secs(60);
+    let folder = tempfile::tempdir().unwrap();
+    let server = start_on(patient, store(folder.path())).await;
+    let addr = server.addr();
+    let mut socket = Socket::open(addr, "me").await;
+    submit(addr, one("TestSleep", json!({"ms": 300})), Some("me")).await;
+    socket.until("executing").await;
+    let stopping = tokio::spawn(server.shutdown());
+    socket.until("execution_success").await;
+    socket.until("executing").await;
+    assert_eq!(socket.close_code().await, Some(1001));
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
 async fn secrets_are_not_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let server = start_on(settings(), store(folder.path())).await;

@@ -3,6 +3,7 @@
 //! Nodes never join paths: they name a file in a folder, and the host opens it beneath that folder or refuses.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -100,6 +101,15 @@ pub enum HostError {
     },
 }
 
+/// A [`Host`] of one run.
+pub trait RunHost: Host {
+    /// The run has ended and its history is written: what it saved stays.
+    fn keep(&self);
+
+    /// The run will be repeated: what it saved goes.
+    fn discard(&self);
+}
+
 /// What nodes may ask of the program around them.
 pub trait Host: Send + Sync {
     /// Names of models in a folder key (`checkpoints`, `loras`, …), relative with `/`, sorted.
@@ -138,6 +148,12 @@ pub trait Host: Send + Sync {
     /// [`HostError::Refused`] for a prefix that is absolute or leaves its folder.
     fn check_prefix(&self, _prefix: &str) -> Result<(), HostError> {
         Ok(())
+    }
+
+    /// The same host for one run, by its number in the queue: remembers what the run saves until it is said whether
+    /// that stays. `None` where nothing outlives the process.
+    fn for_run(&self, _run: i64) -> Option<Arc<dyn RunHost>> {
+        None
     }
 
     /// Whether saved pictures carry the prompt.

@@ -4,9 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rushlight_runtime::host::{FileFolder, Host, HostError, ModelSource, SaveRequest, SavedFile};
+use rushlight_runtime::host::{FileFolder, Host, HostError, ModelSource, RunHost, SaveRequest, SavedFile};
 use rushlight_store::Folders;
-use rushlight_store::folders::{FolderError, FolderKind, PrefixFields, SaveName};
+use rushlight_store::folders::{Claims, FolderError, FolderKind, PrefixFields, SaveName};
 
 /// A model that is part of the program: listed wherever nothing of its name is on disk.
 #[derive(Debug, Clone, Copy)]
@@ -20,17 +20,20 @@ pub struct EmbeddedModel {
 }
 
 /// Folders and embedded models, as nodes see them.
+#[derive(Clone)]
 pub struct FolderHost {
     folders: Arc<Folders>,
     embedded: Vec<EmbeddedModel>,
     metadata: bool,
     max_pixels: u64,
+    /// Of the run that it serves, if it serves one only.
+    claims: Option<Arc<Claims>>,
 }
 
 impl FolderHost {
     /// A host whose pictures carry their prompt (`metadata`) and have at most `max_pixels` pixels when decoded.
     pub fn new(folders: Arc<Folders>, embedded: Vec<EmbeddedModel>, metadata: bool, max_pixels: u64) -> Self {
-        Self { folders, embedded, metadata, max_pixels }
+        Self { folders, embedded, metadata, max_pixels, claims: None }
     }
 
     /// The folders behind it.
@@ -110,8 +113,19 @@ impl Host for FolderHost {
             FileFolder::Output => FolderKind::Output,
             FileFolder::Temp => FolderKind::Temp,
         };
-        let saved = self.folders.save(kind, &name, bytes).map_err(|e| host_error(request.prefix, e))?;
+        let saved = match (&self.claims, kind) {
+            // The temp folder is emptied anyway.
+            (Some(claims), FolderKind::Input | FolderKind::Output) => {
+                self.folders.save_claimed(kind, &name, bytes, claims)
+            }
+            _ => self.folders.save(kind, &name, bytes),
+        };
+        let saved = saved.map_err(|e| host_error(request.prefix, e))?;
         Ok(SavedFile { filename: saved.filename, subfolder: saved.subfolder, folder: request.folder })
+    }
+
+    fn for_run(&self, run: i64) -> Option<Arc<dyn RunHost>> {
+        Some(Arc::new(Self { claims: Some(Arc::new(self.folders.claims(run))), ..self.clone() }))
     }
 
     fn metadata_enabled(&self) -> bool {
@@ -120,6 +134,20 @@ impl Host for FolderHost {
 
     fn max_image_pixels(&self) -> u64 {
         self.max_pixels
+    }
+}
+
+impl RunHost for FolderHost {
+    fn keep(&self) {
+        if let Some(claims) = &self.claims {
+            claims.keep();
+        }
+    }
+
+    fn discard(&self) {
+        if let Some(claims) = &self.claims {
+            self.folders.disclaim(claims);
+        }
     }
 }
 

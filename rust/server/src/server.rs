@@ -103,7 +103,7 @@ impl Server {
         let connections = Arc::new(Semaphore::new(settings.limits.connections));
         let dispatcher = Dispatcher::new(settings.limits.clone());
         let queue = Arc::new(JobQueue::new(parts.store, dispatcher.clone()));
-        recover(&queue)?;
+        recover(&queue, &parts.folders)?;
         let classes = Arc::new(ClassTable::new(parts.registry, parts.host.clone()));
         parts.logs.connect(dispatcher.clone());
         let devices = parts.devices.iter().map(DeviceInfo::of).collect();
@@ -167,8 +167,12 @@ fn load(extension: Arc<dyn Extension>, state: AppState, folders: Arc<Folders>) -
 }
 
 /// Queues what the last process left.
-fn recover(queue: &JobQueue) -> Result<(), StoreError> {
+fn recover(queue: &JobQueue, folders: &Folders) -> Result<(), StoreError> {
     let recovered = queue.store().recover()?;
+    let removed = folders.disclaim_lost(|run| recovered.prompts.iter().any(|prompt| prompt.seq == run));
+    if removed > 0 {
+        tracing::info!(files = removed, "removed what lost runs had saved; they are run again");
+    }
     if !recovered.prompts.is_empty() {
         tracing::info!(prompts = recovered.prompts.len(), "queued again what was left");
     }

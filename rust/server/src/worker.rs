@@ -11,6 +11,7 @@ use candle_core::Device;
 use rushlight_protocol::event::ExecutionError;
 use rushlight_protocol::{Audience, Event, HistoryStatus, QueueItem};
 use rushlight_runtime::context::PreviewMethod;
+use rushlight_runtime::host::{Host, RunHost};
 use rushlight_runtime::placement::place;
 use rushlight_runtime::{Executor, ExecutorOptions, Job, Outcome, RunContext};
 use rushlight_store::records::FinishedPrompt;
@@ -90,7 +91,7 @@ impl Worker {
                 tracing::error!(%error, prompt = %prompt.prompt_id, "a queued prompt cannot be read");
                 let outcome =
                     failed(prompt, "ValueError", format!("the queued prompt cannot be read: {error}"));
-                return self.end(
+                self.end(
                     running,
                     &QueueItem(
                         0.into(),
@@ -102,16 +103,18 @@ impl Worker {
                     outcome,
                     &Audience::Nobody,
                 );
+                return;
             }
         };
         let audience = audience_of(&item);
+        let files = self.state.host.for_run(prompt.seq);
         let outcome = if prompt.attempts >= MAX_ATTEMPTS {
             failed(prompt, "RuntimeError", lost_message(prompt.attempts))
         } else {
             match Job::from_item(&item, &prompt.secrets, self.state.classes().as_ref()) {
                 Err(rejected) => failed(prompt, "ValueError", rejected.to_string()),
                 Ok(job) => {
-                    let mut context = self.context(running, &item, audience.clone());
+                    let mut context = self.context(running, &item, audience.clone(), files.clone());
                     context.placement = place(&job.prompt, self.state.classes().as_ref()).unwrap_or_default();
                     let run = || executor.run(&job, Arc::new(context));
                     match catch_unwind(AssertUnwindSafe(run)) {
@@ -132,21 +135,38 @@ impl Worker {
         let interrupted = matches!(outcome.terminal, Event::ExecutionInterrupted { .. });
         if interrupted && self.state.queue.is_stopping() && !self.state.queue.was_interrupted(prompt.seq) {
             // Interrupted by the shutdown only: the next process runs it again.
+            if let Some(files) = files {
+                files.discard();
+            }
             self.state.queue.put_back(running);
             return;
         }
-        self.end(running, &item, outcome, &audience);
+        if self.end(running, &item, outcome, &audience)
+            && let Some(files) = files
+        {
+            files.keep();
+        }
         if let Some(extension) = &self.state.extension {
             extension.run_ended(&prompt.prompt_id);
         }
     }
 
-    fn context(&self, running: &RunningPrompt, item: &QueueItem, audience: Audience) -> RunContext {
+    fn context(
+        &self,
+        running: &RunningPrompt,
+        item: &QueueItem,
+        audience: Audience,
+        files: Option<Arc<dyn RunHost>>,
+    ) -> RunContext {
         let settings = &self.state.settings;
+        let host: Arc<dyn Host> = match files {
+            Some(files) => files,
+            None => self.state.host.clone(),
+        };
         let mut context = RunContext::new(
             running.prompt.prompt_id.clone(),
             audience,
-            self.state.host.clone(),
+            host,
             self.state.dispatcher.clone(),
             self.device.clone(),
         );
@@ -162,12 +182,12 @@ impl Worker {
         context
     }
 
-    /// Writes history, then tells how the prompt ended.
-    fn end(&self, running: &RunningPrompt, item: &QueueItem, outcome: Outcome, audience: &Audience) {
+    /// Writes history, then tells how the prompt ended. Whether the history was written.
+    fn end(&self, running: &RunningPrompt, item: &QueueItem, outcome: Outcome, audience: &Audience) -> bool {
         let times = Times { started: running.started, ended: now_ms() };
         let terminal = outcome.terminal.clone();
         let finished = job::finished(item, outcome, times);
-        self.write(running, finished);
+        let written = self.write(running, finished);
         let queue = &self.state.queue;
         queue.done(running.prompt.seq);
         let to = match terminal {
@@ -179,18 +199,21 @@ impl Worker {
         sink.send(to, terminal);
         queue.tell(queue.remaining());
         sink.send(audience, Event::ExecutingDone { prompt_id: running.prompt.prompt_id.clone() });
+        written
     }
 
-    fn write(&self, running: &RunningPrompt, finished: FinishedPrompt) {
+    fn write(&self, running: &RunningPrompt, finished: FinishedPrompt) -> bool {
         let prompt = &running.prompt;
         match self.state.queue.store().finish(prompt.seq, finished) {
-            Ok(true) => {}
+            Ok(true) => true,
             Ok(false) => {
-                tracing::warn!(prompt = %prompt.prompt_id, "the prompt was not in the store's queue")
+                tracing::warn!(prompt = %prompt.prompt_id, "the prompt was not in the store's queue");
+                true
             }
             Err(error) => {
                 // It stays queued in the store and is run again by the next process: nothing is lost.
                 tracing::error!(%error, prompt = %prompt.prompt_id, "the history entry was not written");
+                false
             }
         }
     }

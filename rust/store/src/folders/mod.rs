@@ -13,11 +13,13 @@
 //! - [`listing`]: recursive listings that are remembered until a folder changes.
 //! - [`prefix`]: `%…%` fields of a file name prefix.
 //! - [`save`]: writing under the next free counter, atomically.
+//! - [`claims`]: what a run has saved that no history names yet.
 //! - [`upload`]: writing what a client sends, in constant memory.
 //! - [`media`]: what kind of file a name or its first bytes say it is.
 //! - [`store`]: [`Folders`], the whole.
 
 pub mod annotated;
+pub mod claims;
 pub mod error;
 pub mod extra_paths;
 pub mod layout;
@@ -33,6 +35,7 @@ pub mod upload;
 
 pub use annotated::Annotated;
 pub use cap_std::fs::Metadata;
+pub use claims::Claims;
 pub use error::FolderError;
 pub use layout::{FolderKind, FolderSettings, Layout};
 pub use models::ModelFolders;

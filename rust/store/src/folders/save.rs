@@ -106,6 +106,7 @@ impl Counters {
         folder: PathBuf,
         target: &Target,
         bytes: &[u8],
+        announce: &mut dyn FnMut(&str),
     ) -> Result<String, FolderError> {
         let fail = |e| FolderError::from_io(&target.stem, e);
         let temporary = write_temporary(dir, bytes).map_err(fail)?;
@@ -121,6 +122,7 @@ impl Counters {
         .max(target.first);
         let name = loop {
             let name = target.numbered(counter);
+            announce(&name);
             match publish(dir, &temporary.name, &name) {
                 Ok(()) => break name,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => counter += 1,

@@ -230,11 +230,22 @@ impl Folders {
     /// # Errors
     /// [`FolderError::BadName`], [`FolderError::Escapes`], [`FolderError::Io`].
     pub fn save(&self, kind: FolderKind, name: &SaveName<'_>, bytes: &[u8]) -> Result<Saved, FolderError> {
+        self.save_as(kind, name, bytes, &mut |_| {})
+    }
+
+    /// As [`Folders::save`]; `announce` gets each name that the file is about to be given, the last being the one it has.
+    pub(crate) fn save_as(
+        &self,
+        kind: FolderKind,
+        name: &SaveName<'_>,
+        bytes: &[u8],
+        announce: &mut dyn FnMut(&str),
+    ) -> Result<Saved, FolderError> {
         let target = Target::new(name)?;
         let root = self.root(kind);
         let dir = root.make_folder(&target.subfolder, &self.configured())?;
         let folder = root.path().join(target.subfolder.as_str());
-        let filename = self.counters.save(&dir, folder, &target, bytes)?;
+        let filename = self.counters.save(&dir, folder, &target, bytes, announce)?;
         Ok(Saved { filename, subfolder: target.subfolder.to_string() })
     }
 

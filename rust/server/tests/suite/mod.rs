@@ -10,3 +10,4 @@ mod server;
 mod slow;
 mod sockets;
 mod tls;
+mod wire;

@@ -66,9 +66,10 @@ class Socket:
 class Server:
     """One `rushlight serve` process."""
 
-    def __init__(self, base: Path, *options: str):
+    def __init__(self, base: Path, *options: str, token: str | None = None):
         self.base = base
         self.options = options
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.port = free_port()
         self.process: subprocess.Popen | None = None
         self.sockets: list[Socket] = []
@@ -91,7 +92,7 @@ class Server:
             if self.process.poll() is not None:
                 break
             try:
-                if requests.get(f"{self.url}/system_stats", timeout=5).ok:
+                if self.get("/system_stats").ok:
                     return self
             except requests.ConnectionError:
                 time.sleep(0.02)
@@ -106,10 +107,10 @@ class Server:
         return code
 
     def get(self, path: str, **options) -> requests.Response:
-        return requests.get(self.url + path, timeout=60, **options)
+        return requests.get(self.url + path, timeout=60, **{"headers": self.headers, **options})
 
     def post(self, path: str, body=None, **options) -> requests.Response:
-        return requests.post(self.url + path, json=body, timeout=60, **options)
+        return requests.post(self.url + path, json=body, timeout=60, **{"headers": self.headers, **options})
 
     def submit(self, graph: dict, client_id: str | None = None, **body) -> str:
         answer = self.post("/prompt", {"prompt": graph, **({"client_id": client_id} if client_id else {}), **body})

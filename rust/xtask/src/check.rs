@@ -48,9 +48,14 @@ pub fn run(options: Options) -> Result<()> {
         }
         let python = virtual_environment(&root)?;
         let path = root.join("tests");
-        step(Command::new(&python).arg("-m").arg("pytest").arg("-q").arg(path).current_dir(&root))?;
+        step(Command::new(&python).args(["-m", "pytest", "-q", "-rs"]).arg(path).current_dir(&root))?;
     }
     println!("all checks passed in {:.0} s", begun.elapsed().as_secs_f64());
+    if !options.rust_only && !has_browser() {
+        println!(
+            "NOT RUN: the browser tests, for there is no Chromium here (Debian: apt-get install chromium)"
+        );
+    }
     Ok(())
 }
 
@@ -68,6 +73,30 @@ fn has_nextest() -> bool {
     asked.is_ok_and(|output| output.status.success())
 }
 
+/// Whether the browser tests find a browser; the names are those of `tests/e2e/browser.py`.
+fn has_browser() -> bool {
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    std::env::var_os("RUSHLIGHT_CHROMIUM").is_some() || names.iter().any(in_path)
+}
+
+/// Runs the large crash test: prompts are queued and the server is killed again and again.
+///
+/// # Errors
+/// When something was lost or doubled, or a command failed.
+pub fn crash(prompts: u32, kills: u32, seed: u64) -> Result<()> {
+    let root = root()?;
+    cargo(&root, &["build", "--workspace", "--bins"])?;
+    let python = virtual_environment(&root)?;
+    let mut command = Command::new(python);
+    command.arg(root.join("tests/e2e/crash.py")).current_dir(&root);
+    for (name, value) in [("--prompts", prompts.into()), ("--kills", kills.into()), ("--seed", seed)] {
+        command.arg(name).arg(value.to_string());
+    }
+    step(&mut command)
+}
+
 fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     step(Command::new("cargo").args(arguments).current_dir(root))
 }
@@ -83,6 +112,21 @@ fn virtual_environment(root: &Path) -> Result<PathBuf> {
     }
     let requirements = root.join("tests").join("requirements.txt");
     step(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(requirements))?;
+    // One Python has one version of a package; the second frontend goes into a folder.
+    let frontend = folder.join("frontend-0.8");
+    let requirements = root.join("tests").join("requirements-frontend-0.8.txt");
+    let wanted = std::fs::read_to_string(&requirements).context("tests/requirements-frontend-0.8.txt")?;
+    let stamp = frontend.join("installed.txt");
+    if std::fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+        step(
+            Command::new(&python)
+                .args(["-m", "pip", "install", "-q", "--upgrade", "--no-deps", "--target"])
+                .arg(&frontend)
+                .arg("-r")
+                .arg(&requirements),
+        )?;
+        std::fs::write(&stamp, wanted).context("target/test-venv/frontend-0.8 is not writable")?;
+    }
     // The dev profile shares its dependencies with the Rust tests; users' `pip install` builds with optimisation.
     let target = root.join("target");
     step(

@@ -103,6 +103,9 @@ async fn queue_history_and_jobs_have_their_wire_form() {
     post(addr, "/interrupt", &json!({})).await;
 }
 
+/// Method, path, headers and body.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8]);
+
 #[tokio::test]
 async fn refusals_have_their_wire_form() {
     let mut guarded = settings();
@@ -114,7 +117,7 @@ async fn refusals_have_their_wire_form() {
         .to_string();
     let null = [("Origin", "null")];
     let form = [("Origin", "http://HOST"), ("Content-Type", "text/plain")];
-    let cases: [(&str, &str, &[(&str, &str)], &[u8]); 10] = [
+    let cases: [Case<'_>; 10] = [
         ("POST", "/prompt", &[], b"{}"),
         ("POST", "/prompt", &[], b"{"),
         ("POST", "/prompt", &[], unknown.as_bytes()),

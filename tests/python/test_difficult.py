@@ -170,4 +170,4 @@ def test_the_log_holds_what_packs_print_and_log(examples):
     with examples.client() as client:
         client.run({"1": node("TestMisbehave", how="print much")}).ok()
     text = json.dumps(examples.get("/internal/logs"))
-    assert "line 1999" in text
+    assert "line 1999" in text and "logged by a pack" in text

@@ -1,6 +1,7 @@
 """Routes that nodes add."""
 
 import json
+import time
 
 import pytest
 from websockets.sync.client import connect
@@ -37,3 +38,21 @@ def test_unknown_routes_are_404(examples):
 
 def test_the_secret_of_the_forwarding_is_not_told(examples):
     assert "x-rushlight-forward" not in json.dumps(dict(examples.request("/examples/stream", raw=True)[2])).lower()
+
+
+def test_static_folders_tables_of_routes_and_middlewares_of_nodes_are_served(examples):
+    status, text, headers = examples.request("/tests/files/note.txt", raw=True)
+    assert (status, text, headers["X-Tests"]) == (200, b"static text\n", "marked")
+    first, second = examples.get("/tests/number"), examples.get("/tests/number")
+    assert second["number"] == first["number"] + 1 and second["own_loop"]
+
+
+def test_a_pack_queues_a_prompt_itself(examples):
+    prompt = {"1": {"class_type": "ExampleText", "inputs": {"text": "from a route"}}}
+    assert examples.request("/tests/queue", {"prompt": prompt}, method="POST")[0] == 200
+    for _ in range(200):
+        found = examples.get("/history/put-by-a-pack").get("put-by-a-pack")
+        if found:
+            break
+        time.sleep(0.05)
+    assert found["outputs"]["1"]["text"] == ["from a route"]

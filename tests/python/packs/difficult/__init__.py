@@ -1,6 +1,7 @@
 """Nodes that a server has to survive."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -61,6 +62,7 @@ class Misbehave:
         print("x" * 3_000_000)
         for number in range(2000):
             print("line", number)
+        logging.warning("logged by a pack")
         return "printed"
 
     def raise_own(self):

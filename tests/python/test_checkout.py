@@ -98,3 +98,28 @@ def test_prefer_python_turns_placement_round(python, checkout, tmp_path):
         assert "the Python EmptyLatentImage ran" in run.error["exception_message"]
     finally:
         server.stop()
+
+
+def test_a_checkouts_own_folders_are_used_unless_others_are_given(python, tmp_path):
+    folder = tmp_path / "ComfyUI"
+    shutil.copytree(ROOT / "tests" / "checkout", folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [python, "-m", "rushlight", "serve", "--port", "0", "--comfyui-dir", str(folder), "--lowvram"]
+    server = Server(python, elsewhere, command=command)
+    try:
+        with server.client() as client:
+            client.run({"1": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+                        "2": node("SaveImage", images=["1", 0], filename_prefix="here")}).ok()
+        assert "have no effect" not in server.output
+    finally:
+        server.stop()
+    assert [path.name for path in (folder / "output").iterdir()] == ["here_00001_.png"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_classes_with_both_implementations_are_shown_as_the_checkout_describes_them(server):
+    info = server.get("/object_info/ImageInvert")["ImageInvert"]
+    assert info["input"] == {"required": {"image": ["IMAGE"]}} and "is_input_list" not in info
+    choices = server.get("/object_info/CheckpointLoaderSimple")["CheckpointLoaderSimple"]["input"]["required"]
+    assert choices["ckpt_name"][0] == ["rushlight-tiny.safetensors"]

@@ -8,6 +8,9 @@ import sys
 import traceback
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__))
+# contextlib is a file of the standard library's folder itself.
+_BETWEEN = (_HERE, _LIBRARY, os.path.join(_LIBRARY, "concurrent", "futures"), os.path.join(_LIBRARY, "asyncio"))
 
 
 class NodeHomeError(RuntimeError):
@@ -72,7 +75,8 @@ def describe(error: BaseException):
     if _is_interrupt(error):
         return "interrupted", "", []
     frames = traceback.extract_tb(error.__traceback__)
-    while frames and os.path.dirname(os.path.abspath(frames[0].filename)) == _HERE:
+    # What stands between the server and the node's own code says nothing to its author.
+    while frames and os.path.dirname(os.path.abspath(frames[0].filename)) in _BETWEEN:
         del frames[0]
     return dotted(type(error)), _message(error), traceback.format_list(frames)
 

@@ -57,7 +57,7 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
         let serving = Serving {
-            connection: Connection { peer, local },
+            connection: Connection { peer, local, encrypted: self.tls.is_some() },
             router: self.router.clone(),
             head_timeout: self.state.settings.limits.head_timeout,
             stopped: self.stopped.clone(),

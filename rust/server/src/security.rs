@@ -36,6 +36,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// The address it reached.
     pub local: SocketAddr,
+    /// Whether it is HTTPS.
+    pub encrypted: bool,
 }
 
 /// Resources that take JSON only; a browser's simple content type there is a forged form.

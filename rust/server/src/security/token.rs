@@ -122,7 +122,10 @@ fn cookie_value(token: &str) -> String {
 
 fn cookie_line(request: &Request<Body>, token: &str) -> String {
     let (name, value) = (cookie_name(request), cookie_value(token));
-    format!("{name}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict")
+    let encrypted = request.extensions().get::<Connection>().is_some_and(|connection| connection.encrypted);
+    // A cookie of an HTTPS server is never sent in the clear.
+    let secure = if encrypted { "; Secure" } else { "" };
+    format!("{name}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict{secure}")
 }
 
 fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {

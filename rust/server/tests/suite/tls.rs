@@ -44,19 +44,30 @@ async fn https_and_wss_are_served_with_a_certificate() {
     let (files, trusted) = certificate(folder.path());
     let mut settings = server::settings();
     settings.tls = Some(files);
+    settings.api_tokens = vec!["secret".into()];
     settings.limits.head_timeout = Duration::from_millis(500);
     let running = server::start_with(settings).await;
     let addr = running.addr();
 
     let mut stream = connect(addr, trusted.clone()).await;
-    let head = format!("GET /queue HTTP/1.0\r\nHost: localhost:{}\r\n\r\n", addr.port());
+    let head = format!("GET /queue?token=secret HTTP/1.0\r\nHost: localhost:{}\r\n\r\n", addr.port());
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     assert!(answer.ends_with(r#"{"queue_running":[],"queue_pending":[]}"#), "{answer}");
 
-    let url = format!("wss://localhost:{}/ws?clientId=tls", addr.port());
+    let mut stream = connect(addr, trusted.clone()).await;
+    let head = format!(
+        "GET /?token=secret HTTP/1.0\r\nHost: localhost:{}\r\nAccept: text/html\r\n\r\n",
+        addr.port()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("; HttpOnly; SameSite=Strict; Secure\r\n"), "{answer}");
+
+    let url = format!("wss://localhost:{}/ws?clientId=tls&token=secret", addr.port());
     let (mut socket, _) = tokio_tungstenite::client_async(url, connect(addr, trusted).await).await.unwrap();
     let first = socket.next().await.unwrap().unwrap();
     assert!(first.to_text().unwrap().contains(r#""sid":"tls""#), "{first}");

@@ -172,8 +172,12 @@ fn unet_family(unet: &StateDict) -> Result<Family> {
     }
 }
 
-/// What the UNet predicts. Files say so in their metadata or with a marker tensor; of SD 2.x, which
-/// says nothing, the inpainting, depth and base models predict noise and the 768-pixel ones v.
+/// Training steps of Stability AI's 512-pixel SD 2.0 and 2.1 base checkpoints, which predict noise.
+const BASE_STEPS: [&str; 2] = ["875000", "220000"];
+
+/// What the UNet predicts. Files say so in their metadata or with a marker tensor. Of SD 2.x, which says nothing, the
+/// inpainting and depth models (by their channels) and the base models (by the step that their checkpoints carry)
+/// predict noise, all others v, as the 768-pixel models do. ModelSamplingDiscrete sets another kind.
 fn prediction(dict: &StateDict, family: Family, channels: usize) -> Prediction {
     if dict.contains("v_pred") {
         return Prediction::V;
@@ -183,8 +187,7 @@ fn prediction(dict: &StateDict, family: Family, channels: usize) -> Prediction {
         Some("epsilon" | "eps") => return Prediction::Eps,
         _ => {}
     }
-    // Checkpoints of training carry their step; 110,000 is that of the 512-pixel base model.
-    let base = dict.metadata().get("global_step").is_some_and(|step| step == "110000");
+    let base = dict.metadata().get("global_step").is_some_and(|step| BASE_STEPS.contains(&step.as_str()));
     match family {
         Family::StableDiffusion2 if channels == 4 && !base => Prediction::V,
         _ => Prediction::Eps,

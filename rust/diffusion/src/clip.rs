@@ -67,6 +67,27 @@ impl TextEncoder {
         Ok(self.network.get_or_init(|| network))
     }
 
+    /// Width of a token's state.
+    fn width(&self) -> usize {
+        let table = self.weights.dict().shape("text_model.embeddings.token_embedding.weight");
+        table.and_then(|shape| shape.get(1).copied()).unwrap_or(0)
+    }
+
+    /// Tokens of a prompt, with the textual inversions that were made for this encoder.
+    fn tokenize(&self, prompt: &str, embeddings: &dyn Embeddings) -> Chunks {
+        let width = self.width();
+        let find = |name: &str| {
+            let found = embeddings.find_for(name, self.name, width)?;
+            // Those of another encoder are left out rather than fail the prompt.
+            if found.dim(1).ok() != Some(width) {
+                tracing::warn!(name, encoder = self.name, shape = ?found.dims(), "embedding of another encoder");
+                return None;
+            }
+            Some(found)
+        };
+        self.tokenizer.tokenize(prompt, &find)
+    }
+
     fn patched(&self, patches: PatchSet) -> Self {
         let weights = self.weights.patched(patches);
         Self { weights, network: Arc::default(), ..self.clone() }
@@ -163,7 +184,7 @@ impl Clip {
 
     /// Tokens of a prompt in the emphasis syntax.
     pub fn tokenize(&self, prompt: &str, embeddings: &dyn Embeddings) -> Tokens {
-        Tokens(self.encoders.iter().map(|e| e.tokenizer.tokenize(prompt, embeddings)).collect())
+        Tokens(self.encoders.iter().map(|e| e.tokenize(prompt, embeddings)).collect())
     }
 
     /// Tokens of a prompt for each encoder (SDXL nodes with two text fields). The shorter ones are
@@ -174,7 +195,7 @@ impl Clip {
             .encoders
             .iter()
             .enumerate()
-            .map(|(i, e)| e.tokenizer.tokenize(prompts.get(i).copied().unwrap_or(last), embeddings))
+            .map(|(i, e)| e.tokenize(prompts.get(i).copied().unwrap_or(last), embeddings))
             .collect();
         let longest = all.iter().map(Vec::len).max().unwrap_or(0);
         for (chunks, encoder) in all.iter_mut().zip(&self.encoders) {

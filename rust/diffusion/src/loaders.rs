@@ -12,6 +12,8 @@ use crate::clip::{Clip, ClipFamily, TextEncoder};
 use crate::conditioning::ControlModel;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::models::adapter::Adapter;
+use crate::models::clip_vision::ClipVision;
 use crate::models::controlnet::ControlNet;
 use crate::models::esrgan::{self, Esrgan};
 use crate::tiled::{TileSize, tiled};
@@ -124,7 +126,7 @@ fn text_encoder(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result
     }
 }
 
-/// A ControlNet in the original layout.
+/// A ControlNet in the original layout or diffusers', a union network, or a T2I adapter.
 ///
 /// # Errors
 /// When the tensors are no ControlNet that we know.
@@ -136,7 +138,37 @@ pub fn control_net(dict: &StateDict, origin: &str, options: &LoadOptions) -> Res
             return Ok(Arc::new(ControlNet::new(&options.weights(dict.view(prefix)))?));
         }
     }
+    for prefix in ["controlnet.", ""] {
+        if dict.has_prefix(&format!("{prefix}controlnet_cond_embedding.")) {
+            let original = layouts::unet::control_from_diffusers(&dict.view(prefix));
+            return Ok(Arc::new(ControlNet::new(&options.weights(original))?));
+        }
+    }
+    for prefix in ["adapter.", ""] {
+        if dict.has_prefix(&format!("{prefix}body.")) {
+            return Ok(Arc::new(Adapter::new(&options.weights(dict.view(prefix)))?));
+        }
+    }
     Err(unknown(dict, origin, "a ControlNet"))
+}
+
+/// A CLIP picture encoder in the Hugging Face or OpenCLIP layout, under any of the prefixes that files use.
+///
+/// # Errors
+/// When the tensors are no picture encoder that we know.
+pub fn clip_vision(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result<ClipVision> {
+    for prefix in ["", "clip_vision.", "image_encoder."] {
+        if dict.has_prefix(&format!("{prefix}vision_model.encoder.")) {
+            return ClipVision::new(&options.weights(dict.view(prefix)));
+        }
+    }
+    for prefix in ["visual.", "embedder.model.visual.", "conditioner.embedders.0.open_clip.model.visual."] {
+        if dict.has_prefix(&format!("{prefix}transformer.resblocks.")) {
+            let renamed = layouts::open_clip_vision_to_hugging_face(&dict.view(prefix));
+            return ClipVision::new(&options.weights(renamed));
+        }
+    }
+    Err(unknown(dict, origin, "a CLIP picture encoder"))
 }
 
 /// An upscaling network. Cheap to clone; the network is built when first used.

@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 use crate::guidance::GuidanceOptions;
 use crate::latent_format::LatentFormat;
+use crate::models::transformer::AttentionRecord;
 use crate::sampling::ModelSampling;
 use crate::weights::{PatchSet, Weights};
 
@@ -121,6 +122,8 @@ pub struct ForwardOptions {
     /// Perturbed-attention guidance (arXiv 2403.17377): self-attention of the middle block becomes
     /// the identity.
     pub identity_middle_attention: bool,
+    /// Self-attention guidance (arXiv 2210.00939): the middle block leaves how much each place is looked at.
+    pub record_middle_attention: Option<AttentionRecord>,
 }
 
 /// Parameters of FreeU.

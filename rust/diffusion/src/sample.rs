@@ -6,7 +6,7 @@ use candle_core::{DType, Tensor};
 use crate::conditioning::Conditioning;
 use crate::guidance::batch::latent_mask;
 use crate::guidance::prepare::Canvas;
-use crate::guidance::{Guidance, Guider};
+use crate::guidance::{Guidance, Guider, MaskFn, MaskStep};
 use crate::model::Model;
 use crate::noise::{GeneratorNoise, NoiseSource, prepare_noise};
 use crate::samplers::{Callback, Denoised, Denoiser, Sampler, SamplerOptions, Solver};
@@ -74,6 +74,11 @@ pub fn sample(run: &Run<'_>, callback: Callback<'_>) -> Result<Tensor> {
                 noise
             };
             inpaint = Inpaint::new(guider, sampling, noise, latent, &mask)?;
+            if let Some(hook) = &model.guidance.mask {
+                // The last step of a whole schedule ends at the model's own lowest level.
+                let end = if *last > sampling.sigma_min() { *last } else { sampling.sigma_min() };
+                inpaint.hook = Some((hook.clone(), sampling.timestep(*first), sampling.timestep(end)));
+            }
             &mut inpaint
         }
         None => &mut guider,
@@ -94,6 +99,8 @@ struct Inpaint<'a> {
     /// The latent where it is kept: `latent·(1 − mask)`.
     kept: Tensor,
     outside: Tensor,
+    /// A hook that gives each step its mask, with the timesteps that the run starts and ends at.
+    hook: Option<(MaskFn, f64, f64)>,
 }
 
 impl<'a> Inpaint<'a> {
@@ -111,13 +118,22 @@ impl<'a> Inpaint<'a> {
         let mask = mask.broadcast_as(latent.shape())?.contiguous()?;
         let outside = mask.affine(-1.0, 1.0)?;
         let kept = (&latent * &outside)?;
-        Ok(Self { inner, sampling, noise, latent, mask, kept, outside })
+        Ok(Self { inner, sampling, noise, latent, mask, kept, outside, hook: None })
     }
 }
 
 impl Denoiser for Inpaint<'_> {
     fn denoise(&mut self, x: &Tensor, sigma: f64) -> Result<Denoised> {
         let noised = self.sampling.noise_latent(sigma, &self.noise, &self.latent, false)?;
+        if let Some((hook, from, to)) = &self.hook {
+            let step = MaskStep { now: self.sampling.timestep(sigma), from: *from, to: *to };
+            let mask = hook(&self.mask, step)?;
+            let outside = mask.affine(-1.0, 1.0)?;
+            let x = ((x * &mask)? + (noised * &outside)?)?;
+            let Denoised { denoised, uncond } = self.inner.denoise(&x, sigma)?;
+            let denoised = ((denoised * &mask)? + (&self.latent * &outside)?)?;
+            return Ok(Denoised { denoised, uncond });
+        }
         let x = ((x * &self.mask)? + (noised * &self.outside)?)?;
         let Denoised { denoised, uncond } = self.inner.denoise(&x, sigma)?;
         Ok(Denoised { denoised: ((denoised * &self.mask)? + &self.kept)?, uncond })

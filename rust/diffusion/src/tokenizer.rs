@@ -67,6 +67,12 @@ pub type Chunks = Vec<Vec<Token>>;
 pub trait Embeddings {
     /// The vectors called `name`, `[N, C]`, or `None` when there are none of that name.
     fn find(&self, name: &str) -> Option<Tensor>;
+
+    /// The vectors called `name` for the text encoder `encoder` (`l`, `g`, `h`), whose tokens are `width` wide.
+    fn find_for(&self, name: &str, encoder: &str, width: usize) -> Option<Tensor> {
+        let _ = (encoder, width);
+        self.find(name)
+    }
 }
 
 /// No textual inversions at all.

@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::latent_format::LatentFormat;
+use crate::models::taesd::Taesd;
 use crate::models::vae::AutoEncoder;
 use crate::tiled::{TileSize, tiled};
 use crate::weights::Weights;
@@ -13,13 +15,85 @@ use crate::weights::Weights;
 #[derive(Debug, Clone)]
 pub struct Vae {
     weights: Weights,
-    network: Arc<OnceLock<AutoEncoder>>,
+    kind: Kind,
+    network: Arc<OnceLock<Network>>,
+}
+
+/// Which network the tensors are of.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The autoencoder of latent diffusion.
+    Full,
+    /// A tiny one, whose latents are in a format's model space.
+    Tiny(&'static LatentFormat),
+}
+
+#[derive(Debug)]
+enum Network {
+    Full(AutoEncoder),
+    Tiny { encoder: Option<Taesd>, decoder: Taesd, format: &'static LatentFormat, device: Device },
+}
+
+impl Network {
+    fn factor(&self) -> usize {
+        match self {
+            Self::Full(network) => network.factor(),
+            Self::Tiny { .. } => 8,
+        }
+    }
+
+    fn latent_channels(&self) -> usize {
+        match self {
+            Self::Full(network) => network.latent_channels(),
+            Self::Tiny { format, .. } => format.channels,
+        }
+    }
+
+    fn device(&self) -> &Device {
+        match self {
+            Self::Full(network) => network.device(),
+            Self::Tiny { device, .. } => device,
+        }
+    }
+
+    /// Pixels `[B, 3, H, W]` in −1..1 to the unscaled latent.
+    fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Full(network) => {
+                let moments = network.moments(pixels)?;
+                Ok(moments.narrow(1, 0, moments.dim(1)? / 2)?)
+            }
+            Self::Tiny { encoder: Some(encoder), format, .. } => {
+                format.process_out(&encoder.forward(&pixels.affine(0.5, 0.5)?)?)
+            }
+            Self::Tiny { encoder: None, .. } => Err(Error::MissingTensor {
+                key: "encoder.0.weight".to_string(),
+                what: "the tiny autoencoder (it has only a decoder)".to_string(),
+            }),
+        }
+    }
+
+    /// Unscaled latent to pixels, about −1..1.
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Full(network) => network.decode(latent),
+            Self::Tiny { decoder, format, .. } => {
+                Ok(decoder.forward(&format.process_in(latent)?)?.affine(2.0, -1.0)?)
+            }
+        }
+    }
 }
 
 impl Vae {
     /// From the tensors of a VAE (`encoder.…`, `decoder.…`, without a prefix).
     pub fn new(weights: Weights) -> Self {
-        Self { weights, network: Arc::default() }
+        Self { weights, kind: Kind::Full, network: Arc::default() }
+    }
+
+    /// A tiny autoencoder from its halves' layers (`encoder.0.weight`, `decoder.1.weight`, …), whose latents are in the
+    /// model space of `format`.
+    pub fn tiny(weights: Weights, format: &'static LatentFormat) -> Self {
+        Self { weights, kind: Kind::Tiny(format), network: Arc::default() }
     }
 
     /// The tensors.
@@ -27,11 +101,22 @@ impl Vae {
         &self.weights
     }
 
-    fn network(&self) -> Result<&AutoEncoder> {
+    fn network(&self) -> Result<&Network> {
         if let Some(network) = self.network.get() {
             return Ok(network);
         }
-        let network = AutoEncoder::new(&self.weights)?;
+        let network = match self.kind {
+            Kind::Full => Network::Full(AutoEncoder::new(&self.weights)?),
+            Kind::Tiny(format) => Network::Tiny {
+                encoder: match self.weights.has("encoder") {
+                    true => Some(Taesd::encoder(&self.weights.sub("encoder"))?),
+                    false => None,
+                },
+                decoder: Taesd::decoder(&self.weights.sub("decoder"))?,
+                format,
+                device: self.weights.device().clone(),
+            },
+        };
         Ok(self.network.get_or_init(|| network))
     }
 
@@ -60,10 +145,7 @@ impl Vae {
         let network = self.network()?;
         let pixels = self.prepare(pixels, network)?;
         // One picture at a time: a batch costs memory and no time.
-        self.by_picture(&pixels, |picture| {
-            let moments = network.moments(picture)?;
-            Ok(moments.narrow(1, 0, moments.dim(1)? / 2)?)
-        })
+        self.by_picture(&pixels, |picture| network.encode(picture))
     }
 
     /// Latents `[B, C, h, w]` (unscaled) to pictures `[B, h·f, w·f, 3]` in 0..1, on the CPU.
@@ -99,11 +181,7 @@ impl Vae {
                 let (height, width) =
                     (whole(size.height.max(overlap + 1)), whole(size.width.max(overlap + 1)));
                 let size = TileSize { height, width, overlap };
-                let encode = |tile: &Tensor| {
-                    let moments = network.moments(tile)?;
-                    Ok(moments.narrow(1, 0, moments.dim(1)? / 2)?)
-                };
-                tiled(picture, size, 1.0 / factor as f64, encode, &mut done)
+                tiled(picture, size, 1.0 / factor as f64, |tile| network.encode(tile), &mut done)
             })
         })
     }
@@ -131,7 +209,7 @@ impl Vae {
     }
 
     /// To `[B, 3, H, W]` in −1..1, cut to a multiple of the factor, on the device.
-    fn prepare(&self, pixels: &Tensor, network: &AutoEncoder) -> Result<Tensor> {
+    fn prepare(&self, pixels: &Tensor, network: &Network) -> Result<Tensor> {
         let (_, height, width, channels) = pixels.dims4()?;
         let factor = network.factor();
         let (h, w) = (height / factor * factor, width / factor * factor);
@@ -144,7 +222,7 @@ impl Vae {
         Ok(pixels.affine(2.0, -1.0)?.to_device(network.device())?)
     }
 
-    fn check_latent(&self, latent: &Tensor, network: &AutoEncoder) -> Result<()> {
+    fn check_latent(&self, latent: &Tensor, network: &Network) -> Result<()> {
         let channels = network.latent_channels();
         match latent.dims() {
             [_, c, h, w] if *c == channels && *h > 0 && *w > 0 => Ok(()),

@@ -16,6 +16,8 @@ pub fn register(registry: &mut Registry) {
     image::fit::register(registry);
     image::compose::register(registry);
     image::filter::register(registry);
+    image::quantize::register(registry);
+    image::tracks::register(registry);
     mask::register(registry);
     latent::empty::register(registry);
     latent::transform::register(registry);
@@ -37,6 +39,8 @@ pub fn register(registry: &mut Registry) {
     model::sampler_nodes::register(registry);
     model::conditioning::register(registry);
     model::patches::register(registry);
+    model::guidance::register(registry);
+    model::scaling::register(registry);
     model::merging::register(registry);
     model::control::register(registry);
     sigmas::register(registry);

@@ -45,6 +45,7 @@ const EIGHT_BIT_CLASSES: &[&str] = &[
     "FluxKontextImageScale",
     "ImageGrid",
     "ImageQuantize",
+    "ImageStitch",
     "LTXVPreprocess",
     "RandomCropImages",
     "ResizeImagesByLongerEdge",

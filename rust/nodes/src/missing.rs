@@ -27,12 +27,40 @@ pub fn missing(registry: &Registry) -> Vec<Missing> {
 /// Why a class is not native, by what it needs.
 fn reason(class: &str, module: &str) -> &'static str {
     match class {
-        "GITSScheduler" => return "its published tables of noise levels are not in this program",
-        "ImageQuantize" => return "needs Pillow's palette search to be equal to it",
-        "LTXVPreprocess" => return "needs an H.264 encoder",
+        "LTXVPreprocess" => return "needs x264's own compression: other H.264 encoders give other pictures",
         "LoadAudio" | "SaveAudio" | "SaveAudioMP3" | "SaveAudioOpus" | "PreviewAudio" => {
             return "needs audio codecs";
         }
+        "APG"
+        | "Mahiro"
+        | "TCFG"
+        | "RenormCFG"
+        | "FreSca"
+        | "Epsilon Scaling"
+        | "TemporalScoreRescaling"
+        | "LatentOperationTonemapReinhard"
+        | "LatentOperationSharpen"
+        | "LatentApplyOperation"
+        | "LatentApplyOperationCFG"
+        | "SamplerEulerCFGpp"
+        | "SamplerLCMUpscale"
+        | "PerpNeg" => {
+            return "its publication leaves numbers open, and there are no recorded ones to hold it against";
+        }
+        "CLIPVisionLoader" | "CLIPVisionEncode" | "StyleModelLoader" | "StyleModelApply" => {
+            return "no native model takes picture embeddings yet";
+        }
+        "unCLIPConditioning" | "unCLIPCheckpointLoader" => return "unCLIP models are not implemented",
+        "GLIGENLoader" | "GLIGENTextBoxApply" => return "GLIGEN models are not implemented",
+        "CheckpointSave"
+        | "ModelSave"
+        | "CLIPSave"
+        | "VAESave"
+        | "LoraSave"
+        | "ImageOnlyCheckpointSave"
+        | "SaveLatent"
+        | "LoadLatent" => return "writing models and latents to files is not implemented",
+        "SaveSVGNode" => return "no native class makes SVG pictures",
         "RecordAudio" | "WebcamCapture" => return "needs a recorder in the client",
         "TorchCompileModel" => return "compiles PyTorch models, which this program does not run",
         _ => {}
@@ -43,9 +71,7 @@ fn reason(class: &str, module: &str) -> &'static str {
         "train" | "dataset" => "training is not implemented",
         "hooks" => "hooks on conditioning are not implemented",
         "audio" | "audio_encoder" | "ace" | "lt_audio" => "its audio models are not implemented",
-        "model_merging" | "model_merging_model_specific" | "lora_extract" => {
-            "merging and saving of models is not implemented"
-        }
+        "model_merging" | "model_merging_model_specific" => "the models it merges are not implemented",
         "wan" | "wanmove" | "camera_trajectory" | "hunyuan" | "kandinsky5" | "lt" | "lt_upsampler"
         | "mochi" | "cosmos" | "video_model" | "context_windows" | "nop" => {
             "its video models are not implemented"

@@ -9,14 +9,17 @@ pub(crate) mod conditioning;
 pub(crate) mod control;
 pub(crate) mod custom_sampling;
 pub(crate) mod embeddings;
+pub(crate) mod guidance;
 pub(crate) mod loaders;
 pub(crate) mod merging;
 pub(crate) mod objects;
 pub(crate) mod part_loaders;
 pub(crate) mod patches;
+pub(crate) mod previews;
 pub(crate) mod residency;
 pub(crate) mod sampler_nodes;
 pub(crate) mod sampling;
+pub(crate) mod scaling;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tiles;

@@ -75,7 +75,7 @@ fn regex_extract(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
     let text = inputs.str("string")?;
     let Ok(pattern) = pattern(inputs) else { return Ok(NodeOutput::one(Value::String("".into()))) };
     let index = inputs.size("group_index")?;
-    let found = pattern.captures_iter(text).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let found = matches(&pattern, text, 0).map_err(failed)?;
     let last_group = pattern.captures_len().saturating_sub(1);
     let all = |pick: &dyn Fn(&Captures<'_>) -> String| found.iter().map(pick).collect::<Vec<_>>().join("\n");
     let result = match inputs.str("mode")? {
@@ -143,11 +143,42 @@ fn regex_replace_schema(_: &dyn Host) -> NodeSchema {
 fn regex_replace(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (text, template) = (inputs.str("string")?, inputs.str("replace")?);
     let count = if inputs.present("count").is_some() { inputs.size("count")? } else { 0 };
-    let replaced = pattern(inputs)?
-        .try_replacen(text, count, |captures: &Captures<'_>| expand(template, captures))
-        .map_err(failed)?
-        .into_owned();
+    let replaced = replace(&pattern(inputs)?, text, template, count).map_err(failed)?;
     Ok(NodeOutput::one(Value::String(replaced.into())))
+}
+
+/// The first `count` matches (all if 0). As in Python, an empty match may follow another match directly.
+fn matches<'t>(
+    pattern: &Regex,
+    text: &'t str,
+    count: usize,
+) -> Result<Vec<Captures<'t>>, fancy_regex::Error> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while (count == 0 || found.len() < count) && from <= text.len() {
+        let Some(captures) = pattern.captures_from_pos(text, from)? else { break };
+        let Some(whole) = captures.get(0) else { break };
+        from = whole.end();
+        if whole.as_str().is_empty() {
+            from += text.get(from..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+        }
+        found.push(captures);
+    }
+    Ok(found)
+}
+
+/// The text with the first `count` matches (all if 0) replaced.
+fn replace(pattern: &Regex, text: &str, template: &str, count: usize) -> Result<String, fancy_regex::Error> {
+    let mut result = String::with_capacity(text.len());
+    let mut copied = 0;
+    for captures in matches(pattern, text, count)? {
+        let Some(whole) = captures.get(0) else { continue };
+        result.push_str(text.get(copied..whole.start()).unwrap_or_default());
+        result.push_str(&expand(template, &captures));
+        copied = whole.end();
+    }
+    result.push_str(text.get(copied..).unwrap_or_default());
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -159,5 +190,12 @@ mod tests {
         let pattern = Regex::new(r"(?<first>\w+) (\w+)").unwrap();
         let captures = pattern.captures("ab cd").unwrap().unwrap();
         assert_eq!(expand(r"\2-\g<first>\n\\1", &captures), "cd-ab\n\\1");
+    }
+
+    #[test]
+    fn empty_matches_may_follow_others() {
+        let pattern = Regex::new("x*").unwrap();
+        assert_eq!(replace(&pattern, "x2y", "-", 0).unwrap(), "--2-y-");
+        assert_eq!(replace(&pattern, "ax", "-", 2).unwrap(), "-a-");
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "BetaSamplingScheduler", beta_sampling_scheduler_schema, beta_sampling_scheduler);
     add(registry, "SDTurboScheduler", sd_turbo_scheduler_schema, sd_turbo_scheduler);
     add(registry, "AlignYourStepsScheduler", align_your_steps_scheduler_schema, align_your_steps_scheduler);
+    add(registry, "GITSScheduler", gits_scheduler_schema, gits_scheduler);
     add(registry, "OptimalStepsScheduler", optimal_steps_scheduler_schema, optimal_steps_scheduler);
     add(registry, "LTXVScheduler", ltxv_scheduler_schema, ltxv_scheduler);
     add(registry, "Flux2Scheduler", flux2_scheduler_schema, flux2_scheduler);
@@ -169,6 +170,18 @@ fn align_your_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {
 fn align_your_steps_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (steps, denoise) = (inputs.size("steps")?, inputs.float("denoise")?);
     output(nodes::align_your_steps(inputs.str("model_type")?, steps, denoise).map_err(engine)?)
+}
+
+fn gits_scheduler_schema(_: &dyn Host) -> NodeSchema {
+    v3("GITSScheduler", "sampling/custom_sampling/schedulers", "gits")
+        .input(float("coeff", 1.2, 0.8, 1.5).step(0.05))
+        .input(int("steps", 10, 2, 1000))
+        .input(float("denoise", 1.0, 0.0, 1.0).step(0.01))
+        .output(OutputSpec::new("SIGMAS"))
+}
+fn gits_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let (coefficient, steps) = (inputs.float("coeff")?, inputs.size("steps")?);
+    output(nodes::gits(coefficient, steps, inputs.float("denoise")?).map_err(engine)?)
 }
 
 fn optimal_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {

@@ -87,26 +87,54 @@ fn case_converter(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeEr
     })
 }
 
+/// A character as it begins a word: of letters that are written with two, only the first is upper case.
+fn title_case(character: char) -> impl Iterator<Item = char> {
+    let digraph = match character {
+        '\u{1c4}'..='\u{1c6}' => Some('\u{1c5}'),
+        '\u{1c7}'..='\u{1c9}' => Some('\u{1c8}'),
+        '\u{1ca}'..='\u{1cc}' => Some('\u{1cb}'),
+        '\u{1f1}'..='\u{1f3}' => Some('\u{1f2}'),
+        _ => None,
+    };
+    let mut upper =
+        digraph.map_or_else(|| character.to_uppercase().collect::<Vec<_>>(), |c| vec![c]).into_iter();
+    let first = upper.next();
+    first.into_iter().chain(upper.flat_map(char::to_lowercase))
+}
+
+/// Whether a character has an upper and a lower case.
+fn is_cased(character: char) -> bool {
+    character.is_uppercase()
+        || character.is_lowercase()
+        || matches!(character, '\u{1c5}' | '\u{1c8}' | '\u{1cb}' | '\u{1f2}')
+}
+
 /// The first character upper case, the others lower case.
 fn capitalized(text: &str) -> String {
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters.as_str().to_lowercase().chars()).collect(),
-        None => String::new(),
-    }
+    // Lower case of the whole text, so that a sigma at the end of a word is seen as one.
+    let lower = text.to_lowercase();
+    let Some(first) = text.chars().next() else { return String::new() };
+    let skipped: usize = first.to_lowercase().map(char::len_utf8).sum();
+    title_case(first).chain(lower.get(skipped..).unwrap_or_default().chars()).collect()
 }
 
 /// Every run of letters capitalized, as Python's `title` does.
 fn titled(text: &str) -> String {
     let mut inside = false;
     let mut result = String::with_capacity(text.len());
-    for character in text.chars() {
-        match (character.is_alphabetic(), inside) {
-            (true, false) => result.extend(character.to_uppercase()),
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (is_cased(character), inside) {
+            (true, false) => result.extend(title_case(character)),
+            // The small sigma has another form at the end of a word.
+            (true, true) if character == 'Σ' => {
+                let ends = !characters.peek().is_some_and(|next| next.is_alphabetic());
+                result.push(if ends { 'ς' } else { 'σ' });
+            }
             (true, true) => result.extend(character.to_lowercase()),
             (false, _) => result.push(character),
         }
-        inside = character.is_alphabetic();
+        inside = is_cased(character);
     }
     result
 }
@@ -181,4 +209,23 @@ fn string_compare(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeEr
         "Ends With" => a.ends_with(&b),
         other => return Err(NodeError::value(format!("unknown mode '{other}'"))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_are_pythons() {
+        for (text, title) in [
+            ("they're 3rd x2y", "They'Re 3Rd X2Y"),
+            ("ǆ straße ΑΣ ß", "ǅ Straße Ας Ss"),
+            ("日本語text", "日本語Text"),
+            ("ﬁne", "Fine"),
+        ] {
+            assert_eq!(titled(text), title);
+        }
+        assert_eq!(capitalized("ΣΑΣ ΑΣ"), "Σας ας");
+        assert_eq!(capitalized(""), "");
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use super::options::{CombineFn, Guided};
+use super::options::{CombineFn, Guided, MaskFn, MaskStep};
 use crate::Result;
 use crate::model::ForwardOptions;
+use crate::models::transformer::AttentionRecord;
 
 /// Rescaled guidance (arXiv 2305.08891, section 3.4): the guided velocity is brought to the standard
 /// deviation of the positive one and mixed in by `multiplier`.
@@ -72,6 +73,79 @@ pub fn perturbed_attention(scale: f64) -> CombineFn {
     })
 }
 
+/// Differential diffusion (arXiv 2306.00950): a place is made anew in the steps whose remaining part of the way is not
+/// above its value in the mask. `strength` mixes that with the soft mask.
+pub fn differential_diffusion(strength: f64) -> MaskFn {
+    Arc::new(move |mask: &Tensor, step: MaskStep| {
+        let left = if step.from == step.to { 0.0 } else { (step.now - step.to) / (step.from - step.to) };
+        let hard = mask.ge(left as f32)?.to_dtype(mask.dtype())?;
+        if strength >= 1.0 {
+            return Ok(hard);
+        }
+        Ok(((hard * strength)? + (mask * (1.0 - strength))?)?)
+    })
+}
+
+/// Self-attention guidance (arXiv 2210.00939): away from what the network predicts, without text, where its most
+/// looked-at places are blurred. `sigma` is the blur's, over nine places.
+pub fn self_attention(scale: f64, sigma: f64) -> CombineFn {
+    Arc::new(move |guided: &Guided<'_>| {
+        let record = AttentionRecord::default();
+        let options =
+            ForwardOptions { record_middle_attention: Some(record.clone()), ..guided.forward.clone() };
+        let negative = (guided.negative_at)(guided.x, &options)?;
+        let (_, _, height, width) = guided.x.dims4()?;
+        // With several entries in the list, those of the first are what is there to go by.
+        let batch = guided.x.dim(0)?;
+        let Some(looked_at) = record.take().filter(|map| map.dim(0).is_ok_and(|count| count >= batch)) else {
+            return Ok(guided.denoised.clone());
+        };
+        let mask = looked_at.narrow(0, 0, batch)?.gt(1f32)?.to_dtype(DType::F32)?.unsqueeze(1)?;
+        let mask = mask.upsample_nearest2d(height, width)?.broadcast_as(negative.shape())?;
+        let blurred = blur(&negative, sigma)?;
+        let mixed = ((&blurred * &mask)? + (&negative * mask.affine(-1.0, 1.0)?)?)?;
+        // The same noise laid over the blurred picture.
+        let degraded = ((guided.x - &negative)? + mixed)?;
+        let predicted = (guided.negative_at)(&degraded, guided.forward)?;
+        // The difference of the two predictions of noise, times sigma.
+        let noise = ((guided.x - &negative)? - (&degraded - &predicted)?)?;
+        Ok((guided.denoised - (noise * scale)?)?)
+    })
+}
+
+/// A Gaussian blur over nine places, mirrored at the borders.
+fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
+    const RADIUS: i64 = 4;
+    if sigma <= 0.0 {
+        return Ok(x.clone());
+    }
+    let weights: Vec<f64> =
+        (-RADIUS..=RADIUS).map(|i| (-((i * i) as f64) / (2.0 * sigma * sigma)).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let mut blurred = x.clone();
+    for dim in [2, 3] {
+        let length = x.dim(dim)? as i64;
+        let period = (2 * (length - 1)).max(1);
+        let mut total: Option<Tensor> = None;
+        for (weight, offset) in weights.iter().zip(-RADIUS..) {
+            let places: Vec<u32> = (0..length)
+                .map(|i| {
+                    let folded = (i + offset).rem_euclid(period);
+                    folded.min(period - folded).min(length - 1) as u32
+                })
+                .collect();
+            let places = Tensor::from_vec(places, length as usize, x.device())?;
+            let part = (blurred.index_select(&places, dim)? * (weight / sum))?;
+            total = Some(match total {
+                Some(total) => (total + part)?,
+                None => part,
+            });
+        }
+        blurred = total.unwrap_or(blurred);
+    }
+    Ok(blurred)
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
@@ -84,6 +158,7 @@ mod tests {
         let (x, cond, uncond) = (draw(1)?, draw(2)?, draw(3)?);
         let forward = ForwardOptions::default();
         let again = |_: &ForwardOptions| -> Result<Tensor> { draw(4) };
+        let negative_at = |_: &Tensor, _: &ForwardOptions| -> Result<Tensor> { draw(5) };
         let guided = Guided {
             x: &x,
             sigma: 2.0,
@@ -92,6 +167,7 @@ mod tests {
             scale: 5.0,
             denoised: &cond,
             again: &again,
+            negative_at: &negative_at,
             forward: &forward,
         };
         let plain = (&uncond + ((&cond - &uncond)? * 5.0)?)?;
@@ -106,6 +182,35 @@ mod tests {
         let perturbed = (&cond + ((&cond - draw(4)?)? * 3.0)?)?;
         let error = (perturbed_attention(3.0)(&guided)? - perturbed)?.abs()?.max_all()?.to_scalar::<f32>()?;
         assert!(error < 1e-6 && x.device().same_device(&Device::Cpu), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_place_is_made_anew_once_its_value_is_reached() -> Result<()> {
+        let mask = Tensor::new(&[0.0f32, 0.3, 0.6, 1.0], &Device::Cpu)?;
+        let hook = differential_diffusion(1.0);
+        let at =
+            |now| -> Result<Vec<f32>> { Ok(hook(&mask, MaskStep { now, from: 999.0, to: 0.0 })?.to_vec1()?) };
+        assert_eq!(at(999.0)?, [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(at(500.0)?, [0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(at(0.0)?, [1.0, 1.0, 1.0, 1.0]);
+        let soft = differential_diffusion(0.5)(&mask, MaskStep { now: 500.0, from: 999.0, to: 0.0 })?;
+        assert_eq!(soft.to_vec1::<f32>()?, [0.0, 0.15, 0.8, 1.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_blur_keeps_even_areas_and_the_mean() -> Result<()> {
+        let even = Tensor::full(0.7f32, (1, 2, 12, 9), &Device::Cpu)?;
+        let error = (blur(&even, 2.0)? - &even)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(error < 1e-6, "{error}");
+        let point = Tensor::zeros((1, 1, 21, 21), DType::F32, &Device::Cpu)?;
+        let point = point.slice_assign(
+            &[0..1, 0..1, 10..11, 10..11],
+            &Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu)?,
+        )?;
+        let sum = blur(&point, 2.0)?.sum_all()?.to_scalar::<f32>()?;
+        assert!((sum - 1.0).abs() < 1e-5, "{sum}");
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::batch::denoise_lists;
-use super::options::Guided;
+use super::options::{CombineFn, Guided};
 use super::prepare::{Canvas, Prepared, Side, prepare};
 use crate::conditioning::Conditioning;
 use crate::model::{ForwardOptions, Model};
@@ -29,6 +29,20 @@ pub enum Guidance {
         negative: Conditioning,
         /// Guidance scale.
         scale: f64,
+    },
+    /// Perp-Neg (arXiv 2304.04968): of the negative only what is perpendicular to the positive counts. Both are
+    /// directions from an empty conditioning.
+    PerpNeg {
+        /// What the picture should be.
+        positive: Conditioning,
+        /// What it should not be.
+        negative: Conditioning,
+        /// Nothing in particular.
+        empty: Conditioning,
+        /// Guidance scale.
+        scale: f64,
+        /// Factor on the negative direction.
+        negative_scale: f64,
     },
     /// Guidance by two conditionings against one negative.
     Dual {
@@ -58,6 +72,7 @@ pub struct Guider<'a> {
 enum Kind {
     Basic,
     Cfg { scale: f64 },
+    PerpNeg { scale: f64, negative_scale: f64 },
     Dual { first_scale: f64, second_scale: f64, nested: bool },
 }
 
@@ -71,6 +86,14 @@ impl<'a> Guider<'a> {
             Guidance::Cfg { positive, negative, scale } => (
                 vec![(positive.0.as_slice(), Positive), (negative.0.as_slice(), Negative)],
                 Kind::Cfg { scale: *scale },
+            ),
+            Guidance::PerpNeg { positive, negative, empty, scale, negative_scale } => (
+                vec![
+                    (positive.0.as_slice(), Positive),
+                    (negative.0.as_slice(), Negative),
+                    (empty.0.as_slice(), Negative),
+                ],
+                Kind::PerpNeg { scale: *scale, negative_scale: *negative_scale },
             ),
             Guidance::Dual { first, second, negative, first_scale, second_scale, nested } => (
                 vec![
@@ -97,23 +120,58 @@ impl<'a> Guider<'a> {
         (cond, uncond): (&Tensor, &Tensor),
         scale: f64,
     ) -> Result<Tensor> {
-        let hooks = &self.model.guidance;
+        let denoised = match &self.model.guidance.combine {
+            Some(hook) => self.call(hook, x, sigma, (cond, uncond), scale, cond)?,
+            None => cfg(cond, uncond, scale)?,
+        };
+        self.after(x, sigma, (cond, uncond), scale, denoised)
+    }
+
+    /// Runs the hooks that follow the combination.
+    fn after(
+        &self,
+        x: &Tensor,
+        sigma: f64,
+        both: (&Tensor, &Tensor),
+        scale: f64,
+        mut denoised: Tensor,
+    ) -> Result<Tensor> {
+        for hook in &self.model.guidance.post {
+            denoised = self.call(hook, x, sigma, both, scale, &denoised)?;
+        }
+        Ok(denoised)
+    }
+
+    fn call(
+        &self,
+        hook: &CombineFn,
+        x: &Tensor,
+        sigma: f64,
+        (cond, uncond): (&Tensor, &Tensor),
+        scale: f64,
+        denoised: &Tensor,
+    ) -> Result<Tensor> {
         let again = |options: &ForwardOptions| {
             let mut outputs = denoise_lists(self.model, &[self.list(0)], x, sigma, options)?;
             outputs.pop().ok_or_else(|| Error::invalid("predictions", 0, "one a list"))
         };
-        let guided = |denoised: &Tensor, hook: &super::options::CombineFn| {
-            let forward = &self.model.forward;
-            hook(&Guided { x, sigma, cond, uncond, scale, denoised, again: &again, forward })
+        let negative_at = |x: &Tensor, options: &ForwardOptions| {
+            let index = usize::from(self.lists.len() > 1);
+            let mut outputs = denoise_lists(self.model, &[self.list(index)], x, sigma, options)?;
+            outputs.pop().ok_or_else(|| Error::invalid("predictions", 0, "one a list"))
         };
-        let mut denoised = match &hooks.combine {
-            Some(hook) => guided(cond, hook)?,
-            None => cfg(cond, uncond, scale)?,
-        };
-        for hook in &hooks.post {
-            denoised = guided(&denoised, hook)?;
-        }
-        Ok(denoised)
+        let forward = &self.model.forward;
+        hook(&Guided {
+            x,
+            sigma,
+            cond,
+            uncond,
+            scale,
+            denoised,
+            again: &again,
+            negative_at: &negative_at,
+            forward,
+        })
     }
 
     fn run(&self, x: &Tensor, sigma: f64, lists: &[&[Prepared]]) -> Result<Vec<Tensor>> {
@@ -148,6 +206,20 @@ impl Denoiser for Guider<'_> {
                 let (cond, uncond) = (one(outputs)?, one(uncond.into_iter().collect())?);
                 let denoised = self.combine(x, sigma, (&cond, &uncond), scale)?;
                 Ok(Denoised { denoised, uncond })
+            }
+            Kind::PerpNeg { scale, negative_scale } => {
+                let mut outputs = self.run(x, sigma, &[self.list(0), self.list(1), self.list(2)])?;
+                let (empty, negative) = (outputs.pop(), outputs.pop());
+                let cond = one(outputs)?;
+                let (negative, empty) =
+                    (one(negative.into_iter().collect())?, one(empty.into_iter().collect())?);
+                let (towards, away) = ((&cond - &empty)?, (&negative - &empty)?);
+                let along = ((&away * &towards)?.sum_all()? / (towards.sqr()?.sum_all()? + 1e-30)?)?;
+                let perpendicular = (away - towards.broadcast_mul(&along)?)?;
+                let guided = (towards - (perpendicular * negative_scale)?)?;
+                let mut denoised = (&empty + (guided * scale)?)?;
+                denoised = self.after(x, sigma, (&cond, &negative), scale, denoised)?;
+                Ok(Denoised { denoised, uncond: empty })
             }
             Kind::Dual { first_scale, second_scale, nested } => {
                 let mut outputs = self.run(x, sigma, &[self.list(0), self.list(1), self.list(2)])?;

@@ -7,6 +7,7 @@ use super::prepare::{Canvas, Side};
 use crate::Result;
 use crate::conditioning::{CondEntry, SizeConditioning};
 use crate::model::{ConcatKind, Model, VectorKind};
+use crate::models::layers::timestep_embedding;
 
 /// Width of the sinusoidal embedding of each size number.
 const SIZE_EMBEDDING: usize = 256;
@@ -53,19 +54,10 @@ pub(super) fn vector(
             vec![size.height, size.width, size.crop_y, size.crop_x, score]
         }
     };
-    let embedding: Vec<f32> = numbers.into_iter().flat_map(sinusoids).collect();
-    let embedding = Tensor::from_vec(embedding.clone(), (1, embedding.len()), device)?;
+    let numbers: Vec<f32> = numbers.into_iter().map(|number| number as f32).collect();
+    let numbers = Tensor::new(numbers, device)?;
+    let embedding = timestep_embedding(&numbers, SIZE_EMBEDDING)?.flatten_all()?.unsqueeze(0)?;
     Ok(Some(Tensor::cat(&[pooled, repeat_to_batch(&embedding, canvas.batch)?], 1)?))
-}
-
-/// Cosines, then sines, of a number at falling frequencies.
-fn sinusoids(number: f64) -> impl Iterator<Item = f32> {
-    let half = SIZE_EMBEDDING / 2;
-    let angle = move |i: usize| {
-        let frequency = (-10_000f32.ln() * i as f32 / half as f32).exp();
-        number as f32 * frequency
-    };
-    (0..half).map(move |i| angle(i).cos()).chain((0..half).map(move |i| angle(i).sin()))
 }
 
 /// The extra channels `[B, K, H, W]` of an entry.

@@ -16,4 +16,4 @@ pub mod options;
 pub mod prepare;
 
 pub use guider::{Guidance, Guider};
-pub use options::{CombineFn, GuidanceOptions, Guided};
+pub use options::{CombineFn, GuidanceOptions, Guided, MaskFn, MaskStep};

@@ -23,12 +23,28 @@ pub struct Guided<'a> {
     pub denoised: &'a Tensor,
     /// Runs the positive conditioning once more with other patches of the network.
     pub again: &'a dyn Fn(&ForwardOptions) -> Result<Tensor>,
+    /// Runs the negative conditioning on another noisy latent of the same sigma.
+    pub negative_at: &'a dyn Fn(&Tensor, &ForwardOptions) -> Result<Tensor>,
     /// The patches of the run.
     pub forward: &'a ForwardOptions,
 }
 
 /// A hook: from the predictions to a denoised latent.
 pub type CombineFn = Arc<dyn Fn(&Guided<'_>) -> Result<Tensor> + Send + Sync>;
+
+/// The levels of a run, for hooks on inpainting masks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskStep {
+    /// Timestep of the current sigma.
+    pub now: f64,
+    /// Timestep that the run starts at.
+    pub from: f64,
+    /// Timestep that it ends at.
+    pub to: f64,
+}
+
+/// A hook on inpainting: from the soft mask `[B, C, H, W]` to the mask of a step.
+pub type MaskFn = Arc<dyn Fn(&Tensor, MaskStep) -> Result<Tensor> + Send + Sync>;
 
 /// Hooks of a model. The default is plain classifier-free guidance.
 #[derive(Clone, Default)]
@@ -37,6 +53,8 @@ pub struct GuidanceOptions {
     pub combine: Option<CombineFn>,
     /// Run one after another on the combined result.
     pub post: Vec<CombineFn>,
+    /// The inpainting mask of each step, in place of the soft mask itself.
+    pub mask: Option<MaskFn>,
     /// Compute the negative even at scale 1.
     pub always_uncond: bool,
 }

@@ -94,7 +94,7 @@ impl ClipText {
         let wanted = self.layers.len().saturating_sub(output.skip);
         let mut chosen = x.clone();
         for (done, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&x)?;
+            x = layer.forward(&x, Mask::Causal)?;
             if done + 1 == wanted {
                 chosen = x.clone();
             }
@@ -172,9 +172,9 @@ impl ClipText {
     }
 }
 
-/// One block: causal self-attention and an MLP, each after a norm and added to its input.
+/// One block of CLIP's transformers: self-attention and an MLP, each after a norm and added to its input.
 #[derive(Debug)]
-struct Layer {
+pub(super) struct Layer {
     layer_norm1: LayerNorm,
     q_proj: Linear,
     k_proj: Linear,
@@ -188,7 +188,11 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(weights: &Weights, heads: usize, activation: MlpActivation) -> Result<Self> {
+    /// Reads the block in the Hugging Face layout.
+    ///
+    /// # Errors
+    /// When a tensor is missing.
+    pub(super) fn new(weights: &Weights, heads: usize, activation: MlpActivation) -> Result<Self> {
         let linear = |name: &str| Linear::new(&weights.sub(name));
         Ok(Self {
             layer_norm1: LayerNorm::new(&weights.sub("layer_norm1"))?,
@@ -204,10 +208,14 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `x` `[B, T, C]` to the same shape.
+    ///
+    /// # Errors
+    /// When the shapes do not match.
+    pub(super) fn forward(&self, x: &Tensor, mask: Mask) -> Result<Tensor> {
         let y = self.layer_norm1.forward(x)?;
         let (q, k, v) = (self.q_proj.forward(&y)?, self.k_proj.forward(&y)?, self.v_proj.forward(&y)?);
-        let y = attention(&q, &k, &v, self.heads, Mask::Causal)?;
+        let y = attention(&q, &k, &v, self.heads, mask)?;
         let x = (x + self.out_proj.forward(&y)?)?;
         let y = self.fc1.forward(&self.layer_norm2.forward(&x)?)?;
         let y = match self.activation {

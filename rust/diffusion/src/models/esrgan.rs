@@ -1,9 +1,9 @@
 //! ESRGAN and Real-ESRGAN upscalers (Wang et al., arXiv 1809.00219, arXiv 2107.10833): residual-in-
 //! residual dense blocks, then upsampling. Three layouts of names are read.
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
-use super::layers::Conv2d;
+use super::layers::{Conv2d, pack_pixels};
 use crate::error::{Error, Result};
 use crate::weights::{StateDict, Weights};
 
@@ -118,20 +118,6 @@ impl DenseBlock {
 
 fn leaky(x: &Tensor) -> Result<Tensor> {
     Ok(candle_nn::ops::leaky_relu(x, 0.2)?)
-}
-
-/// `factor × factor` pixels into channels; sides are first repeated at the edge to a multiple.
-fn pack_pixels(x: &Tensor, factor: usize) -> Result<Tensor> {
-    if factor == 1 {
-        return Ok(x.clone());
-    }
-    let (_, _, height, width) = x.dims4()?;
-    let missing = |side: usize| side.next_multiple_of(factor) - side;
-    let x = x.pad_with_same(2, 0, missing(height))?.pad_with_same(D::Minus1, 0, missing(width))?;
-    let (batch, channels, height, width) = x.dims4()?;
-    let (h, w) = (height / factor, width / factor);
-    let x = x.reshape(&[batch, channels, h, factor, w, factor][..])?.permute((0, 1, 3, 5, 2, 4))?;
-    Ok(x.contiguous()?.reshape((batch, channels * factor * factor, h, w))?)
 }
 
 /// Any published layout in the one of Real-ESRGAN (`conv_first`, `body.N.rdbM.convK`, `conv_up1`, …).

@@ -24,9 +24,9 @@ impl Linear {
     pub fn new(weights: &Weights) -> Result<Self> {
         let shape = weights.shape("weight")?;
         let weight = match shape.as_slice() {
-            [_, _] => weights.get("weight")?,
+            [_, _] => weights.get_stored("weight")?,
             [out, input, rest @ ..] if rest.iter().all(|&d| d == 1) => {
-                weights.get("weight")?.reshape((*out, *input))?
+                weights.get_stored("weight")?.reshape((*out, *input))?
             }
             _ => return Err(wrong_shape(weights, shape, "a matrix")),
         };
@@ -81,9 +81,9 @@ impl Conv2d {
     pub fn new(weights: &Weights, stride: usize, padding: usize) -> Result<Self> {
         let shape = weights.shape("weight")?;
         let weight = match shape.as_slice() {
-            [_, _, _, _] => weights.get("weight")?,
+            [_, _, _, _] => weights.get_stored("weight")?,
             // Some files keep 1×1 convolutions as matrices.
-            [out, input] => weights.get("weight")?.reshape((*out, *input, 1, 1))?,
+            [out, input] => weights.get_stored("weight")?.reshape((*out, *input, 1, 1))?,
             _ => return Err(wrong_shape(weights, shape, "four dimensions")),
         };
         let bias = optional_bias(weights, weight.dim(0)?)?;
@@ -192,6 +192,8 @@ impl LayerNorm {
 #[derive(Debug, Clone)]
 pub struct Embedding {
     table: Tensor,
+    /// What rows are computed with; the table may be kept in fewer bits.
+    dtype: DType,
 }
 
 impl Embedding {
@@ -200,7 +202,7 @@ impl Embedding {
     /// # Errors
     /// When it is missing.
     pub fn new(weights: &Weights) -> Result<Self> {
-        Ok(Self { table: weights.get("weight")? })
+        Ok(Self { table: weights.get_stored("weight")?, dtype: weights.dtype() })
     }
 
     /// The table, `[rows, C]`.
@@ -216,7 +218,8 @@ impl Embedding {
         let width = self.table.dim(1)?;
         let mut shape = ids.dims().to_vec();
         shape.push(width);
-        Ok(self.table.index_select(&ids.flatten_all()?, 0)?.reshape(shape)?)
+        let rows = self.table.index_select(&ids.flatten_all()?, 0)?;
+        Ok(rows.to_dtype(self.dtype)?.reshape(shape)?)
     }
 }
 
@@ -233,6 +236,23 @@ pub fn timestep_embedding(t: &Tensor, width: usize) -> Result<Tensor> {
     let angles = t.to_dtype(DType::F32)?.unsqueeze(1)?.broadcast_mul(&frequencies)?;
     let embedding = Tensor::cat(&[angles.cos()?, angles.sin()?], D::Minus1)?;
     Ok(if width % 2 == 1 { embedding.pad_with_zeros(D::Minus1, 0, 1)? } else { embedding })
+}
+
+/// `factor × factor` pixels into channels; sides are first repeated at the edge to a multiple.
+///
+/// # Errors
+/// When `x` is not `[B, C, H, W]`.
+pub fn pack_pixels(x: &Tensor, factor: usize) -> Result<Tensor> {
+    if factor == 1 {
+        return Ok(x.clone());
+    }
+    let (_, _, height, width) = x.dims4()?;
+    let missing = |side: usize| side.next_multiple_of(factor) - side;
+    let x = x.pad_with_same(2, 0, missing(height))?.pad_with_same(D::Minus1, 0, missing(width))?;
+    let (batch, channels, height, width) = x.dims4()?;
+    let (h, w) = (height / factor, width / factor);
+    let x = x.reshape(&[batch, channels, h, factor, w, factor][..])?.permute((0, 1, 3, 5, 2, 4))?;
+    Ok(x.contiguous()?.reshape((batch, channels * factor * factor, h, w))?)
 }
 
 fn optional_bias(weights: &Weights, out: usize) -> Result<Option<Tensor>> {

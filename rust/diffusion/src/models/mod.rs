@@ -6,13 +6,17 @@
 //! | [`resnet`] | residual blocks, down- and upsampling |
 //! | [`transformer`] | the UNet's transformer blocks |
 //! | [`clip`] | the CLIP text encoder |
+//! | [`clip_vision`] | the CLIP picture encoder |
 //! | [`unet`] | the UNet of Stable Diffusion 1.x, 2.x and XL |
 //! | [`vae`] | the autoencoder between pixels and latents |
+//! | [`adapter`] | control pictures to features, once a run |
 //! | [`controlnet`] | control pictures to residuals of a UNet |
 //! | [`taesd`] | the tiny autoencoder of previews |
 //! | [`esrgan`] | upscaling of pictures |
 
+pub mod adapter;
 pub mod clip;
+pub mod clip_vision;
 pub mod controlnet;
 pub mod esrgan;
 pub mod layers;

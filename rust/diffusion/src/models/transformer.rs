@@ -1,11 +1,14 @@
 //! The transformer blocks between the UNet's residual blocks: self-attention over the places of a
 //! picture, cross-attention to the text.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
+use parking_lot::Mutex;
 
 use super::layers::{GroupNorm, LayerNorm, Linear};
 use crate::error::Result;
-use crate::ops::{Mask, attention};
+use crate::ops::{Mask, attention, attention_received};
 use crate::weights::Weights;
 
 /// How many attention heads a width is cut into.
@@ -29,11 +32,35 @@ impl Heads {
 
 /// What a forward pass changes inside self-attention.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AttentionOptions {
+pub struct AttentionOptions<'a> {
     /// Self-attention passes its values through (perturbed-attention guidance).
     pub identity: bool,
     /// Self-attention in tiles: the picture of this height and width is cut into `rows × columns`.
     pub tiles: Option<Tiles>,
+    /// Where to leave how much each place is looked at (self-attention guidance).
+    pub record: Option<&'a AttentionRecord>,
+}
+
+/// How much each place of the middle block is looked at: the weights of its last self-attention, averaged over heads
+/// and summed over queries, `[B, H, W]`.
+#[derive(Debug, Clone, Default)]
+pub struct AttentionRecord(Arc<Mutex<Option<Tensor>>>);
+
+impl AttentionRecord {
+    /// Takes what was recorded.
+    pub fn take(&self) -> Option<Tensor> {
+        self.0.lock().take()
+    }
+
+    fn put(&self, weights: Tensor) {
+        *self.0.lock() = Some(weights);
+    }
+}
+
+impl PartialEq for AttentionRecord {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A cut of a picture's tokens into equal tiles.
@@ -87,6 +114,10 @@ impl SpatialTransformer {
         let tokens = self.norm.forward(x)?.reshape((batch, channels, height * width))?.transpose(1, 2)?;
         let mut tokens = self.proj_in.forward(&tokens.contiguous()?)?;
         for block in &self.transformer_blocks {
+            if let Some(record) = options.record {
+                let looked_at = block.looked_at(&tokens)?;
+                record.put(looked_at.reshape((batch, height, width))?);
+            }
             tokens = block.forward(&tokens, context, options)?;
         }
         let tokens = self.proj_out.forward(&tokens)?;
@@ -115,6 +146,11 @@ impl Block {
             norm3: LayerNorm::new(&weights.sub("norm3"))?,
             ff: FeedForward::new(&weights.sub("ff"))?,
         })
+    }
+
+    /// How much the self-attention looks at each place: `[B, H·W]`.
+    fn looked_at(&self, x: &Tensor) -> Result<Tensor> {
+        self.attn1.looked_at(&self.norm1.forward(x)?)
     }
 
     fn forward(&self, x: &Tensor, context: Option<&Tensor>, options: AttentionOptions) -> Result<Tensor> {
@@ -150,6 +186,11 @@ impl Attention {
     fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let (q, k, v) = (self.to_q.forward(x)?, self.to_k.forward(context)?, self.to_v.forward(context)?);
         self.to_out.forward(&attention(&q, &k, &v, self.heads, Mask::None)?)
+    }
+
+    /// How much self-attention over `x` looks at each place: `[B, T]`.
+    fn looked_at(&self, x: &Tensor) -> Result<Tensor> {
+        attention_received(&self.to_q.forward(x)?, &self.to_k.forward(x)?, self.heads)
     }
 
     fn self_attention(&self, x: &Tensor, options: AttentionOptions) -> Result<Tensor> {

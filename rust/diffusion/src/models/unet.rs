@@ -52,21 +52,22 @@ impl DiffusionModel for UNet {
             None => x.clone(),
         };
         let x = x.to_dtype(self.dtype())?;
-        let emb = self.encoder.embed(timestep, input.y.as_ref())?;
+        let emb = self.encoder.embed(timestep, input.y.as_ref(), None)?;
         let context = input.context.as_ref().map(|c| c.to_dtype(self.dtype())).transpose()?;
         let context = context.as_ref();
         let control = input.control.as_ref();
 
+        let call = Call::new(&x, timestep, &emb, context, &input.options)?;
         let mut skips = Vec::with_capacity(self.encoder.input_blocks.len());
         let mut h = x;
         for (index, block) in self.encoder.input_blocks.iter().enumerate() {
-            h = block.forward(&h, &emb, context, &input.options, None, false)?;
+            h = block.forward(&h, &call, None)?;
             if let Some(Some(residual)) = control.and_then(|c| c.input.get(index)) {
                 h = add_residual(&h, residual)?;
             }
             skips.push(h.clone());
         }
-        h = self.encoder.middle_block.forward(&h, &emb, context, &input.options, None, true)?;
+        h = self.encoder.middle_block.forward(&h, &Call { middle: true, ..call }, None)?;
         for residual in control.iter().flat_map(|c| c.middle.iter().flatten()) {
             h = add_residual(&h, residual)?;
         }
@@ -81,8 +82,9 @@ impl DiffusionModel for UNet {
                 (h, skip) = patches::freeu(freeu, self.encoder.model_channels, h, skip)?;
             }
             h = Tensor::cat(&[&h, &skip], 1)?;
+            drop(skip);
             let size = skips.last().map(|next| next.dims4().map(|(_, _, h, w)| (h, w))).transpose()?;
-            h = block.forward(&h, &emb, context, &input.options, size, false)?;
+            h = block.forward(&h, &call, size)?;
         }
         let out = self.out_conv.forward(&self.out_norm.forward_silu(&h)?)?;
         Ok(out.to_dtype(original_dtype)?)
@@ -136,13 +138,22 @@ impl Encoder {
         })
     }
 
-    /// Time and vector embedding after SiLU, `[B, E]`: every residual block starts with that SiLU.
-    pub(crate) fn embed(&self, timestep: &Tensor, y: Option<&Tensor>) -> Result<Tensor> {
+    /// Time and vector embedding after SiLU, `[B, E]`: every residual block starts with that SiLU. `extra` is added
+    /// before it.
+    pub(crate) fn embed(
+        &self,
+        timestep: &Tensor,
+        y: Option<&Tensor>,
+        extra: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let mlp = |(first, second): &(Linear, Linear), x: &Tensor| second.forward(&first.forward(x)?.silu()?);
         let sines = timestep_embedding(timestep, self.model_channels)?.to_dtype(self.dtype)?;
         let mut emb = mlp(&self.time_embed, &sines)?;
         if let (Some(label_emb), Some(y)) = (&self.label_emb, y) {
             emb = emb.broadcast_add(&mlp(label_emb, &y.to_dtype(self.dtype)?)?)?;
+        }
+        if let Some(extra) = extra {
+            emb = emb.broadcast_add(extra)?;
         }
         Ok(emb.silu()?)
     }
@@ -193,28 +204,67 @@ impl Sequence {
         Ok(Self(parts))
     }
 
-    /// `size` is what an upsampling has to come out as; `middle` says that this is the middle block.
-    pub(crate) fn forward(
-        &self,
-        x: &Tensor,
-        emb: &Tensor,
-        context: Option<&Tensor>,
-        options: &ForwardOptions,
-        size: Option<(usize, usize)>,
-        middle: bool,
-    ) -> Result<Tensor> {
+    /// `size` is what an upsampling has to come out as.
+    pub(crate) fn forward(&self, x: &Tensor, call: &Call, size: Option<(usize, usize)>) -> Result<Tensor> {
         let mut x = x.clone();
         for part in &self.0 {
             x = match part {
                 Part::Conv(conv) => conv.forward(&x)?,
-                Part::ResBlock(block) => block.forward(&x, emb)?,
+                Part::ResBlock(block) => block.forward(&x, call.emb)?,
                 Part::Transformer(transformer) => {
-                    let identity = middle && options.identity_middle_attention;
-                    transformer.forward(&x, context, AttentionOptions { identity, tiles: None })?
+                    let (_, _, height, width) = x.dims4()?;
+                    transformer.forward(&x, call.context, call.attention((height, width)))?
                 }
                 Part::Upsample(upsample) => upsample.forward(&x, size)?,
             };
         }
         Ok(x)
+    }
+}
+
+/// What every block of one forward pass sees.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    /// Time and vector embedding after SiLU, `[B, E]`.
+    pub(crate) emb: &'a Tensor,
+    /// Tokens `[B, T, C]`.
+    pub(crate) context: Option<&'a Tensor>,
+    options: &'a ForwardOptions,
+    /// Height and width of the latent.
+    latent: (usize, usize),
+    /// A number that differs from step to step, for what is to differ.
+    draw: u64,
+    /// Whether this is the middle block.
+    middle: bool,
+}
+
+impl<'a> Call<'a> {
+    /// `x` `[B, C, H, W]` is what goes into the first block.
+    pub(crate) fn new(
+        x: &Tensor,
+        timestep: &Tensor,
+        emb: &'a Tensor,
+        context: Option<&'a Tensor>,
+        options: &'a ForwardOptions,
+    ) -> Result<Self> {
+        let (_, _, height, width) = x.dims4()?;
+        let draw = match options.hypertile {
+            Some(_) => timestep.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?.to_bits().into(),
+            None => 0,
+        };
+        Ok(Self { emb, context, options, latent: (height, width), draw, middle: false })
+    }
+
+    /// How a transformer over a map of `size` attends.
+    fn attention(&self, size: (usize, usize)) -> AttentionOptions<'a> {
+        AttentionOptions {
+            identity: self.middle && self.options.identity_middle_attention,
+            tiles: self
+                .options
+                .hypertile
+                .as_ref()
+                .and_then(|hypertile| patches::tiles(hypertile, self.latent, size, self.draw)),
+            record: self.options.record_middle_attention.as_ref().filter(|_| self.middle),
+        }
     }
 }

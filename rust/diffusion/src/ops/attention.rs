@@ -66,6 +66,26 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
     Ok(out.transpose(1, 2)?.reshape((batch, queries, width))?)
 }
 
+/// How much each key is looked at: attention weights averaged over heads and summed over queries. `q` `[B, T, heads·D]`
+/// and `k` `[B, S, heads·D]` to `[B, S]`. All weights exist at once, so this is for small maps.
+///
+/// # Errors
+/// When the shapes do not go together.
+pub fn attention_received(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor> {
+    let (_, _, width) = q.dims3()?;
+    if heads == 0 || width % heads != 0 {
+        return Err(Error::shape("queries of attention", format!("[B, T, a multiple of {heads}]"), q.dims()));
+    }
+    let split = |x: &Tensor| -> Result<Tensor> {
+        let (batch, length, _) = x.dims3()?;
+        Ok(x.reshape((batch, length, heads, width / heads))?.transpose(1, 2)?.contiguous()?)
+    };
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
+    let scores = (split(q)?.matmul(&split(k)?.transpose(2, 3)?.contiguous()?)? * scale)?;
+    let weights = candle_nn::ops::softmax_last_dim(&scores.to_dtype(DType::F32)?)?;
+    Ok(weights.mean(1)?.sum(1)?)
+}
+
 fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
     let values: Vec<f32> = (0..queries)
         .flat_map(|i| (0..keys).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))

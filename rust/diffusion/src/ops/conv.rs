@@ -18,6 +18,7 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
+    let weight = &cpu::widened(x, weight)?;
     if !cpu::is_f32_on_cpu(&[x, weight]) {
         let y = x.conv2d(weight, padding, stride, 1, 1)?;
         return Ok(match bias {

@@ -18,6 +18,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         _ => return Err(Error::shape("input of a linear layer", format!("[…, {width}]"), x.dims())),
     }
     let rows = x.elem_count() / width;
+    let weight = &cpu::widened(x, weight)?;
     if cpu::is_f32_on_cpu(&[x, weight]) {
         let (x, weight) = (x.contiguous()?, weight.contiguous()?);
         let bias = bias.map(|b| b.flatten_all()?.to_vec1::<f32>()).transpose()?.unwrap_or_default();

@@ -7,7 +7,7 @@ mod cpu;
 mod linear;
 mod norm;
 
-pub use attention::{Mask, attention};
+pub use attention::{Mask, attention, attention_received};
 pub use conv::conv2d;
 pub use linear::{geglu, linear};
 pub use norm::{group_norm, layer_norm};

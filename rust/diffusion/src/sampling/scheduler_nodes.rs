@@ -100,6 +100,41 @@ pub fn optimal_steps(model_type: &str, steps: usize, denoise: f64) -> Result<Vec
     }
 }
 
+/// GITS (arXiv 2405.11326): levels found by dynamic programming over the geometry of Stable Diffusion's trajectories,
+/// a list for every coefficient and number of steps. Only the list of the node's defaults (coefficient 1.2, 10 steps)
+/// is included: it is known from a recorded run; the paper's code (Apache-2.0) holds the search, not its results.
+///
+/// # Errors
+/// For every other coefficient or number of steps that leaves anything to do.
+pub fn gits(coefficient: f64, steps: usize, denoise: f64) -> Result<Vec<f64>> {
+    const DEFAULT: &[f64] = &[
+        14.614641189575195,
+        5.85520076751709,
+        2.8448498249053955,
+        1.6705001592636108,
+        1.0889533758163452,
+        0.748070478439331,
+        0.501183807849884,
+        0.32104822993278503,
+        0.1989491581916809,
+        0.09824532270431519,
+        0.0,
+    ];
+    if denoise <= 0.0 {
+        return Ok(Vec::new());
+    }
+    if denoise < 1.0 && (steps as f64 * denoise).round_ties_even() == 0.0 {
+        return Ok(vec![0.0]);
+    }
+    if (coefficient - 1.2).abs() < 1e-6 && steps + 1 == DEFAULT.len() {
+        return Ok(levels_to_sigmas(DEFAULT, steps, denoise));
+    }
+    Err(Error::Unsupported {
+        what: format!("GITSScheduler with coefficient {coefficient} and {steps} steps"),
+        why: "only the levels for coefficient 1.2 and 10 steps are included".to_owned(),
+    })
+}
+
 /// Brings published levels to a number of steps, takes the end that `denoise` asks for and sets
 /// its last sigma to 0.
 fn levels_to_sigmas(levels: &[f64], steps: usize, denoise: f64) -> Vec<f64> {
@@ -283,5 +318,13 @@ mod tests {
         let error = optimal_steps("Wan", 20, 1.0);
         assert!(error.is_err_and(|e| e.to_string().contains("Wan")));
         assert!(align_your_steps("SD9", 10, 1.0).is_err());
+        assert!(gits(1.3, 10, 1.0).is_err_and(|e| e.to_string().contains("1.3")));
+    }
+
+    #[test]
+    fn gits_takes_the_end_of_its_levels() {
+        assert_eq!(gits(1.2, 10, 0.2).unwrap(), [0.1989491581916809, 0.09824532270431519, 0.0]);
+        assert_eq!(gits(0.8, 3, 0.1).unwrap(), [0.0]);
+        assert!(gits(0.8, 3, 0.0).unwrap().is_empty());
     }
 }

@@ -149,6 +149,41 @@ pub(crate) fn to_tensor(
     Ok(tensor)
 }
 
+/// Numbers rounded to the nearest of an eight-bit float type, ties to even. What is too large becomes NaN in E4M3,
+/// which has no infinity, and infinite in E5M2, as PyTorch's casts do.
+pub(crate) fn to_eight_bits(values: &[f32], dtype: FileDtype) -> Vec<u8> {
+    // Mantissa bits, exponent bias, largest finite value.
+    let (mantissa, bias, greatest, beyond) = match dtype {
+        FileDtype::F8E5M2 => (2, 15, 57344.0, 0x7c),
+        _ => (3, 7, 448.0, 0x7f),
+    };
+    let least_exponent = 1 - bias;
+    let one = |value: f32| -> u8 {
+        let sign = if value.is_sign_negative() { 0x80 } else { 0 };
+        if value.is_nan() {
+            return sign | 0x7f;
+        }
+        let magnitude = f64::from(value.abs());
+        if magnitude.is_infinite() {
+            return sign | beyond;
+        }
+        if magnitude == 0.0 {
+            return sign;
+        }
+        let exponent = (magnitude.log2().floor() as i32).max(least_exponent);
+        // In units of the last place at this exponent.
+        let units = (magnitude / f64::from(exponent - mantissa).exp2()).round_ties_even();
+        let rounded = units * f64::from(exponent - mantissa).exp2();
+        if rounded > greatest {
+            return sign | beyond;
+        }
+        // Subnormal numbers carry over into the first exponent by themselves.
+        let units = units as i32;
+        sign | (((exponent - least_exponent) << mantissa) + units) as u8
+    };
+    values.iter().map(|value| one(*value)).collect()
+}
+
 /// One sign, four exponent (bias 7) and three mantissa bits; no infinities, all ones is NaN (the
 /// "fn" variant of Micikevicius et al., arXiv 2209.05433).
 fn f8_e4m3_to_f32(byte: u8) -> f32 {
@@ -188,6 +223,22 @@ mod tests {
             assert_eq!(f8_e5m2_to_f32(byte), value, "{byte:#x}");
         }
         assert!(f8_e5m2_to_f32(0x7c).is_infinite());
+    }
+
+    #[test]
+    fn every_eight_bit_number_survives_the_way_back() {
+        for dtype in [FileDtype::F8E4M3, FileDtype::F8E5M2] {
+            let bytes: Vec<u8> = (0..=255).collect();
+            let values = to_f32(&bytes, dtype);
+            for ((byte, value), back) in bytes.iter().zip(&values).zip(to_eight_bits(&values, dtype)) {
+                if !value.is_nan() {
+                    assert_eq!(back, *byte, "{dtype:?} {value}");
+                }
+            }
+        }
+        // Between 1 and 1.125 of E4M3: the tie goes to the even one.
+        assert_eq!(to_eight_bits(&[1.0625, 1.07, 500.0], FileDtype::F8E4M3), [0x38, 0x39, 0x7f]);
+        assert_eq!(to_eight_bits(&[60000.0, 1e9], FileDtype::F8E5M2), [0x7b, 0x7c]);
     }
 
     #[test]

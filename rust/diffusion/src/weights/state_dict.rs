@@ -144,6 +144,23 @@ impl Entry {
         Ok(if self.transposed { tensor.t()?.contiguous()? } else { tensor })
     }
 
+    /// Tells the system that the file's pages of this tensor are not needed in memory now; they are read again when
+    /// they are.
+    pub(super) fn release(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &*self.bytes {
+            let length = self.end - self.start;
+            // SAFETY: the map is of a file and never written to, so what is dropped here is read again from the file
+            // with the same content; the range is inside the map.
+            let advised =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.start, length) };
+            // Advice that is not taken costs memory only.
+            if let Err(error) = advised {
+                tracing::debug!(%error, "pages of a model file stay in memory");
+            }
+        }
+    }
+
     /// The values as `f32`, row-major as stored.
     pub fn to_f32(&self) -> Vec<f32> {
         dtype::to_f32(self.raw_bytes(), self.dtype)
@@ -282,6 +299,22 @@ impl StateDict {
     pub fn flat_map<I: IntoIterator<Item = (String, Entry)>>(&self, f: impl Fn(&str, &Entry) -> I) -> Self {
         let entries = self.entries.iter().flat_map(|(name, entry)| f(name, entry)).collect();
         Self { entries, metadata: self.metadata.clone() }
+    }
+
+    /// The matrices and convolutions rounded to an eight-bit float type, as if the file held them so; other tensors as
+    /// they are.
+    pub fn rounded_to(&self, dtype: FileDtype) -> Self {
+        self.flat_map(|name, entry| {
+            let is_large = entry.stored_shape.len() > 1 && entry.dtype.is_float();
+            let rounded = is_large.then(|| Entry {
+                bytes: Arc::new(Bytes::Owned(dtype::to_eight_bits(&entry.to_f32(), dtype))),
+                start: 0,
+                end: entry.stored_shape.iter().product(),
+                dtype,
+                ..entry.clone()
+            });
+            [(name.to_string(), rounded.unwrap_or_else(|| entry.clone()))]
+        })
     }
 
     /// Adds a tensor, replacing one of the same name.

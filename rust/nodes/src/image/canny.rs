@@ -85,9 +85,12 @@ fn thin(grey: &Plane) -> Plane {
         let angle = sobel(y, x, true).atan2(sobel(y, x, false)) * 180.0 / std::f32::consts::PI;
         let direction = (angle / 45.0).round_ties_even() as i64;
         let own = magnitude.at(y, x, zero);
+        // Of two equal pixels across a step the left or upper one is kept.
         let greater = |direction: i64| {
-            let (dy, dx) = NEIGHBOURS.get(direction.rem_euclid(8) as usize).copied().unwrap_or((0, 0));
-            own > magnitude.at(y + dy, x + dx, zero)
+            let direction = direction.rem_euclid(8);
+            let (dy, dx) = NEIGHBOURS.get(direction as usize).copied().unwrap_or((0, 0));
+            let other = magnitude.at(y + dy, x + dx, zero);
+            own > other || (matches!(direction, 0 | 2) && own == other)
         };
         if greater(direction) && greater(direction + 4) { own } else { 0.0 }
     })

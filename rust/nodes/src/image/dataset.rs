@@ -332,7 +332,9 @@ fn shuffle_dataset_schema(_: &dyn Host) -> NodeSchema {
 }
 fn shuffle_dataset(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let pictures = pictures(inputs, "images")?;
-    let order = NumpyRandom::new(first_number(inputs, "seed")? as u64).permutation(pictures.len());
+    let mut single = Inputs::new();
+    single.insert("seed", first(inputs, "seed")?.clone());
+    let order = NumpyRandom::new(single.int("seed")? as u64).permutation(pictures.len());
     Ok(list(order.into_iter().filter_map(|index| pictures.get(index).cloned()).map(Value::Image).collect()))
 }
 

@@ -19,15 +19,20 @@ pub(crate) fn register(registry: &mut Registry) {
 /// A Gaussian over a square of `2 * radius + 1` places each way whose coordinates go from -1 to 1.
 fn gaussian(radius: usize, sigma: f64) -> Vec<f32> {
     let size = 2 * radius + 1;
-    let place = |i: usize| if size == 1 { -1.0 } else { -1.0 + 2.0 * i as f64 / (size - 1) as f64 };
-    let weights: Vec<f64> = (0..size * size)
+    // In f32 as PyTorch computes it, sums aside: sharpening multiplies what rounding leaves by up to 50.
+    let step = 2.0 / (2 * radius).max(1) as f32;
+    let place =
+        |i: usize| if i <= radius { -1.0 + step * i as f32 } else { 1.0 - step * (size - 1 - i) as f32 };
+    let width = (2.0 * sigma * sigma) as f32;
+    let weights: Vec<f32> = (0..size * size)
         .map(|i| {
             let (y, x) = (place(i / size), place(i % size));
-            (-(x * x + y * y) / (2.0 * sigma * sigma)).exp()
+            let distance = (x * x + y * y).sqrt();
+            (-(distance * distance) / width).exp()
         })
         .collect();
-    let sum: f64 = weights.iter().sum();
-    weights.into_iter().map(|weight| (weight / sum) as f32).collect()
+    let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+    weights.into_iter().map(|weight| weight / sum as f32).collect()
 }
 
 /// An index mirrored at both ends, without repeating the edge.
@@ -63,9 +68,9 @@ fn convolve(p: &Pixels, radius: usize, kernel: &[f32]) -> Result<Pixels, NodeErr
                     let at = |dx: usize| {
                         p.at(picture, row, mirror((x + dx) as i64 - radius as i64, p.width), channel)
                     };
-                    weights.iter().enumerate().map(|(dx, weight)| weight * at(dx)).sum::<f32>()
+                    weights.iter().enumerate().map(|(dx, w)| f64::from(*w) * f64::from(at(dx))).sum::<f64>()
                 })
-                .sum();
+                .sum::<f64>() as f32;
         }
     });
     Ok(out)
@@ -106,9 +111,9 @@ fn image_sharpen(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
     kernel.iter_mut().for_each(|weight| *weight *= -strength);
     let middle = kernel.len() / 2;
     // The weights add up to 1, so that even areas stay as they are.
-    let rest: f32 = kernel.iter().enumerate().filter(|(i, _)| *i != middle).map(|(_, weight)| *weight).sum();
+    let sum: f64 = kernel.iter().map(|weight| f64::from(*weight)).sum();
     if let Some(weight) = kernel.get_mut(middle) {
-        *weight = 1.0 - rest;
+        *weight = *weight - sum as f32 + 1.0;
     }
     image(convolve(&p, radius, &kernel)?.map(|value| value.clamp(0.0, 1.0)))
 }
@@ -117,8 +122,9 @@ fn image_sharpen(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
 fn extreme(p: &Pixels, size: usize, greatest: bool) -> Pixels {
     let pick = |a: f32, b: f32| if greatest { a.max(b) } else { a.min(b) };
     let start = if greatest { f32::NEG_INFINITY } else { f32::INFINITY };
-    // An even square reaches one further to the start.
-    let (before, after) = (size / 2, size - 1 - size / 2);
+    // An even square reaches one further to the start; a dilation turns it around (Minkowski).
+    let (long, short) = (size / 2, size - 1 - size / 2);
+    let (before, after) = if greatest { (short, long) } else { (long, short) };
     let rows = Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
         (x.saturating_sub(before)..(x + after + 1).min(p.width))
             .fold(start, |best, x| pick(best, p.at(b, y, x, c)))

@@ -35,6 +35,13 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "FluxDisableGuidance", flux_disable_guidance_schema, flux_disable_guidance);
     add(registry, "ReferenceLatent", reference_latent_schema, reference_latent);
     add(registry, "VAEEncodeForInpaint", vae_encode_for_inpaint_schema, vae_encode_for_inpaint);
+    add(registry, "PairConditioningCombine", pair_conditioning_combine_schema, pair_conditioning_combine);
+    add(
+        registry,
+        "InstructPixToPixConditioning",
+        instruct_pix_to_pix_conditioning_schema,
+        instruct_pix_to_pix_conditioning,
+    );
     add(registry, "InpaintModelConditioning", inpaint_model_conditioning_schema, inpaint_model_conditioning);
 }
 
@@ -334,6 +341,53 @@ fn grow_square(mask: &Pixels, by: usize) -> Pixels {
         let span = y.saturating_sub(before)..(y + after + 1).min(mask.height);
         span.map(|y| rows.at(b, y, x, 0)).fold(0.0, f32::max)
     })
+}
+
+fn pair_conditioning_combine_schema(_: &dyn Host) -> NodeSchema {
+    NodeSchema::new("PairConditioningCombine", "advanced/hooks/cond pair")
+        .module("comfy_extras.nodes_hooks")
+        .display("Cond Pair Combine")
+        .input(InputSpec::new("positive_A", "CONDITIONING").bare())
+        .input(InputSpec::new("negative_A", "CONDITIONING").bare())
+        .input(InputSpec::new("positive_B", "CONDITIONING").bare())
+        .input(InputSpec::new("negative_B", "CONDITIONING").bare())
+        .output(OutputSpec::named("CONDITIONING", "positive"))
+        .output(OutputSpec::named("CONDITIONING", "negative"))
+        .extra("experimental", true)
+}
+fn pair_conditioning_combine(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let both = |side: &str| -> Result<Value, NodeError> {
+        let mut entries = conditioning(inputs, &format!("{side}_A"))?.0.clone();
+        entries.extend(conditioning(inputs, &format!("{side}_B"))?.0.iter().cloned());
+        Ok(conditioning_value(Conditioning(entries)))
+    };
+    Ok(NodeOutput::values([both("positive")?, both("negative")?]))
+}
+
+fn instruct_pix_to_pix_conditioning_schema(_: &dyn Host) -> NodeSchema {
+    v3("InstructPixToPixConditioning", "conditioning/instructpix2pix", "ip2p")
+        .input(InputSpec::new("positive", "CONDITIONING"))
+        .input(InputSpec::new("negative", "CONDITIONING"))
+        .input(InputSpec::new("vae", "VAE"))
+        .input(InputSpec::new("pixels", "IMAGE"))
+        .output(OutputSpec::named("CONDITIONING", "positive"))
+        .output(OutputSpec::named("CONDITIONING", "negative"))
+        .output(OutputSpec::named("LATENT", "latent"))
+}
+fn instruct_pix_to_pix_conditioning(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let samples = super::objects::vae(inputs, "vae")?.encode(inputs.image("pixels")?);
+    let samples = samples.map_err(super::objects::engine)?.to_device(&candle_core::Device::Cpu)?;
+    let with_picture = |name: &str| -> Result<Value, NodeError> {
+        let changed = with_options(conditioning(inputs, name)?, |options| {
+            options.concat_latent = Some(samples.clone());
+        });
+        Ok(conditioning_value(changed))
+    };
+    Ok(NodeOutput::values([
+        with_picture("positive")?,
+        with_picture("negative")?,
+        Value::latent(Latent::new(samples.zeros_like()?)),
+    ]))
 }
 
 fn inpaint_model_conditioning_schema(_: &dyn Host) -> NodeSchema {

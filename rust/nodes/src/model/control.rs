@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rushlight_diffusion::conditioning::{CondOptions, ControlApply, ControlModel};
-use rushlight_diffusion::models::controlnet::ControlNet;
+use rushlight_diffusion::loaders::control_net;
 use rushlight_diffusion::models::esrgan::{self, Esrgan};
 
 use super::conditioning::with_options;
@@ -17,6 +17,7 @@ use crate::prelude::*;
 pub(crate) fn register(registry: &mut Registry) {
     add(registry, "ControlNetApply", control_net_apply_schema, control_net_apply);
     add(registry, "ControlNetApplyAdvanced", control_net_apply_advanced_schema, control_net_apply_advanced);
+    add(registry, "SetUnionControlNetType", set_union_control_net_type_schema, set_union_control_net_type);
     add(registry, "ImageUpscaleWithModel", image_upscale_with_model_schema, image_upscale_with_model);
 }
 
@@ -42,19 +43,9 @@ pub(crate) fn control_net_loader(
     let name = inputs.str("control_net_name")?;
     let source = ctx.host().model("controlnet", name)?;
     let network = residency.get("controlnet", &source, ctx.device(), || {
-        let dict = open(&source, name)?;
-        let dict = if dict.has_prefix("control_model.") { dict.view("control_model.") } else { dict };
-        if !dict.has_prefix("input_hint_block.") {
-            return Err(named(
-                name,
-                NodeError::new(
-                    "NotImplementedError",
-                    "it is no ControlNet in the original layout (there are no input_hint_block.* tensors)",
-                ),
-            ));
-        }
-        ControlNet::new(&options(ctx).weights(dict)).map_err(|error| named(name, engine(error)))
+        control_net(&open(&source, name)?, name, &options(ctx)).map_err(|error| named(name, engine(error)))
     })?;
+    let network = (*network).clone();
     Ok(NodeOutput::one(Value::object("CONTROL_NET", Control { network, union_type: None })))
 }
 
@@ -139,6 +130,31 @@ fn control_net_apply_advanced(ctx: &NodeContext, inputs: &Inputs) -> Result<Node
         }))
     });
     Ok(NodeOutput::values(both))
+}
+
+/// Kinds of control picture in the order that union networks number them.
+const UNION_TYPES: [&str; 8] = [
+    "openpose",
+    "depth",
+    "hed/pidi/scribble/ted",
+    "canny/lineart/anime_lineart/mlsd",
+    "normal",
+    "segment",
+    "tile",
+    "repaint",
+];
+
+fn set_union_control_net_type_schema(_: &dyn Host) -> NodeSchema {
+    v3("SetUnionControlNetType", "conditioning/controlnet", "controlnet")
+        .input(InputSpec::new("control_net", "CONTROL_NET"))
+        .input(choice("type", std::iter::once("auto").chain(UNION_TYPES)))
+        .output(OutputSpec::new("CONTROL_NET"))
+}
+fn set_union_control_net_type(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let mut control = inputs.object::<Control>("control_net", "CONTROL_NET")?.clone();
+    let kind = inputs.str("type")?;
+    control.union_type = UNION_TYPES.iter().position(|known| *known == kind);
+    Ok(NodeOutput::one(Value::object("CONTROL_NET", control)))
 }
 
 /// An UPSCALE_MODEL.

@@ -7,7 +7,8 @@ use rushlight_diffusion::sample::{Run, fit_latent, sample};
 use rushlight_diffusion::samplers::{Sampler, SamplerOptions};
 
 use super::objects::{conditioning, engine, model};
-use super::sampling::{report, seed};
+use super::previews::Previewer;
+use super::sampling::seed;
 use crate::latent::transform::with_samples;
 use crate::prelude::*;
 use crate::sigmas::sigmas;
@@ -55,7 +56,8 @@ struct GuiderParts {
     guidance: Guidance,
 }
 
-fn guider(model: &Model, guidance: Guidance) -> NodeOutput {
+/// Wraps a GUIDER.
+pub(crate) fn guider(model: &Model, guidance: Guidance) -> NodeOutput {
     NodeOutput::one(Value::object("GUIDER", GuiderParts { model: model.clone(), guidance }))
 }
 
@@ -160,10 +162,11 @@ fn run(
         latent: &samples,
         noise_mask: latent.noise_mask.as_ref(),
     };
+    let previewer = Previewer::new(ctx, model.latent_format);
     let mut predicted = None;
     let finished = sample(&run, &mut |step| {
         predicted = Some(step.denoised.clone());
-        report(ctx, step, model.latent_format)
+        previewer.report(ctx, step)
     })
     .map_err(engine)?;
     let predicted = match predicted {

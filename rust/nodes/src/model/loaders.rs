@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use rushlight_diffusion::checkpoint::{Checkpoint, LoadOptions, checkpoint_from_dict};
+use rushlight_diffusion::latent_format::LatentFormat;
+use rushlight_diffusion::loaders::vae as vae_from;
 use rushlight_diffusion::lora::Lora;
 use rushlight_diffusion::vae::Vae;
+use rushlight_diffusion::weights::StateDict;
 use rushlight_runtime::Node;
 
 use super::objects::{checkpoint_values, clip, clip_value, engine, model, model_value, vae_value};
+use super::previews::approximation;
 use super::residency::{Residency, named, open};
 use super::{control, part_loaders};
 use crate::prelude::*;
@@ -82,11 +86,35 @@ fn checkpoint_loader_simple(
     Ok(NodeOutput::values(checkpoint_values(name, &*checkpoint(residency, ctx, name)?)))
 }
 
-/// What VAE loaders offer: the files, and pictures as their own latents.
+/// Tiny autoencoders: the name that loaders offer, and the latent format they are for.
+const TINY: [(&str, &str); 2] = [("taesd", "SD15"), ("taesdxl", "SDXL")];
+
+/// The files of a tiny autoencoder's halves, if both are there.
+fn tiny_files(host: &dyn Host, name: &str) -> Option<[String; 2]> {
+    Some([approximation(host, &format!("{name}_encoder"))?, approximation(host, &format!("{name}_decoder"))?])
+}
+
+/// What VAE loaders offer: the files, the tiny autoencoders, and pictures as their own latents.
 fn vae_names(host: &dyn Host) -> Vec<String> {
     let mut names = host.model_names("vae");
+    names.extend(
+        TINY.iter().filter(|(name, _)| tiny_files(host, name).is_some()).map(|(name, _)| (*name).into()),
+    );
     names.push("pixel_space".into());
     names
+}
+
+/// A tiny autoencoder from its two files.
+fn tiny_vae(ctx: &NodeContext, name: &str, format: &str) -> Result<Vae, NodeError> {
+    let files = tiny_files(ctx.host(), name)
+        .ok_or_else(|| NodeError::value(format!("the files of '{name}' are not in the vae_approx folder")))?;
+    let mut halves = StateDict::default();
+    for (file, half) in files.iter().zip(["encoder", "decoder"]) {
+        let dict = open(&ctx.host().model("vae_approx", file)?, file)?;
+        halves.extend(&dict.rename(|key| Some(format!("{half}.{key}"))));
+    }
+    let format = LatentFormat::by_name(format).map_err(engine)?;
+    Ok(Vae::tiny(options(ctx).vae_weights(halves), format))
 }
 
 fn vae_loader_schema(host: &dyn Host) -> NodeSchema {
@@ -97,15 +125,12 @@ fn vae_loader_schema(host: &dyn Host) -> NodeSchema {
 }
 fn vae_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("vae_name")?;
+    if let Some((_, format)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
+        return Ok(NodeOutput::one(vae_value(tiny_vae(ctx, name, format)?)));
+    }
     let source = ctx.host().model("vae", name)?;
     let vae = residency.get("vae", &source, ctx.device(), || {
-        let dict = open(&source, name)?;
-        // A VAE in its own file, or the one of a whole checkpoint.
-        let dict = if dict.has_prefix("first_stage_model.") { dict.view("first_stage_model.") } else { dict };
-        if !dict.has_prefix("decoder.") {
-            return Err(named(name, NodeError::value("it holds no VAE: there are no decoder.* tensors")));
-        }
-        Ok(Vae::new(options(ctx).vae_weights(dict)))
+        vae_from(&open(&source, name)?, name, &options(ctx)).map_err(|error| named(name, engine(error)))
     })?;
     Ok(NodeOutput::one(vae_value(Vae::clone(&vae))))
 }

@@ -1,16 +1,14 @@
 //! Loaders of diffusion models and text encoders from files of their own.
 
-use rushlight_diffusion::checkpoint::{Checkpoint, checkpoint_from_dict};
-use rushlight_diffusion::clip::{Clip, ClipFamily, TextEncoder};
-use rushlight_diffusion::weights::{StateDict, layouts};
+use rushlight_diffusion::clip::Clip;
+use rushlight_diffusion::loaders::{diffusion_model, text_encoders};
+use rushlight_diffusion::model::Model;
+use rushlight_diffusion::weights::{FileDtype, StateDict};
 
 use super::loaders::options;
 use super::objects::{clip_value, engine, model_value};
 use super::residency::{Residency, named, open};
 use crate::prelude::*;
-
-/// Where a checkpoint keeps its diffusion model.
-const PREFIX: &str = "model.diffusion_model.";
 
 /// Schema of the class.
 pub(crate) fn unet_loader_schema(host: &dyn Host) -> NodeSchema {
@@ -30,46 +28,36 @@ pub(crate) fn unet_loader(
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("unet_name")?;
     let source = ctx.host().model("diffusion_models", name)?;
-    let loaded =
-        residency.get("diffusion model", &source, ctx.device(), || -> Result<Checkpoint, NodeError> {
-            let dict = open(&source, name)?;
-            let dict = match dict.has_prefix(PREFIX) {
-                true => dict,
-                false => dict.rename(|key| Some(format!("{PREFIX}{key}"))),
-            };
-            checkpoint_from_dict(&dict, name, &options(ctx)).map_err(|error| named(name, engine(error)))
-        })?;
-    let model =
-        loaded.model.clone().ok_or_else(|| named(name, NodeError::value("it holds no diffusion model")))?;
-    Ok(NodeOutput::one(model_value(model)))
+    let weight_dtype = inputs.str("weight_dtype")?;
+    let rounding = match weight_dtype {
+        "default" => None,
+        "fp8_e5m2" => Some(FileDtype::F8E5M2),
+        "fp8_e4m3fn" | "fp8_e4m3fn_fast" => Some(FileDtype::F8E4M3),
+        other => return Err(NodeError::value(format!("unknown weight_dtype '{other}'"))),
+    };
+    let purpose = format!("diffusion model {weight_dtype}");
+    let model = residency.get(&purpose, &source, ctx.device(), || {
+        let dict = open(&source, name)?;
+        let dict = match rounding {
+            Some(dtype) => dict.rounded_to(dtype),
+            None => dict,
+        };
+        diffusion_model(&dict, name, &options(ctx)).map_err(|error| named(name, engine(error)))
+    })?;
+    Ok(NodeOutput::one(model_value(Model::clone(&model))))
 }
 
-/// A text encoder file in the Hugging Face layout.
-fn text_encoder(ctx: &NodeContext, name: &str) -> Result<StateDict, NodeError> {
+/// The tensors of a text encoder file, with its name.
+fn text_encoder(ctx: &NodeContext, name: &str) -> Result<(StateDict, String), NodeError> {
     let source = ctx.host().model("text_encoders", name)?;
-    let dict = open(&source, name)?;
-    if dict.has_prefix("text_model.") {
-        return Ok(dict);
-    }
-    if dict.has_prefix("transformer.resblocks.") {
-        return Ok(layouts::open_clip_to_hugging_face(&dict));
-    }
-    Err(named(
-        name,
-        NodeError::new(
-            "NotImplementedError",
-            "it is no CLIP text encoder (no text_model.* or transformer.resblocks.* tensors); others are not supported",
-        ),
-    ))
+    Ok((open(&source, name)?, name.to_owned()))
 }
 
-/// Width of a text encoder's states.
-fn width(dict: &StateDict) -> usize {
-    dict.shape("text_model.final_layer_norm.weight").and_then(|shape| shape.first().copied()).unwrap_or(0)
+/// The CLIP of some files, loaded together.
+fn text_encoders_of(ctx: &NodeContext, names: &[&str]) -> Result<Clip, NodeError> {
+    let files = names.iter().map(|name| text_encoder(ctx, name)).collect::<Result<Vec<_>, _>>()?;
+    text_encoders(&files, &options(ctx)).map_err(|error| named(&names.join("', '"), engine(error)))
 }
-
-/// Width of CLIP-H; narrower ones are CLIP-L, wider ones CLIP-G.
-const WIDTH_H: usize = 1024;
 
 /// Schema of the class.
 pub(crate) fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
@@ -111,14 +99,7 @@ pub(crate) fn clip_loader(
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
-    let dict = text_encoder(ctx, inputs.str("clip_name")?)?;
-    let (width, weights) = (width(&dict), options(ctx).weights(dict));
-    let (family, encoder) = match width {
-        WIDTH_H => (ClipFamily::StableDiffusion2, TextEncoder::clip_h(weights)),
-        wider if wider > WIDTH_H => (ClipFamily::StableDiffusionXlRefiner, TextEncoder::clip_g(weights)),
-        _ => (ClipFamily::StableDiffusion1, TextEncoder::clip_l(weights)),
-    };
-    Ok(NodeOutput::one(clip_value(Clip::new(family, vec![encoder]))))
+    Ok(NodeOutput::one(clip_value(text_encoders_of(ctx, &[inputs.str("clip_name")?])?)))
 }
 
 /// Schema of the class.
@@ -161,10 +142,6 @@ pub(crate) fn dual_clip_loader(
             format!("text encoders of type '{kind}' are not supported"),
         ));
     }
-    let mut dicts =
-        [text_encoder(ctx, inputs.str("clip_name1")?)?, text_encoder(ctx, inputs.str("clip_name2")?)?];
-    dicts.sort_by_key(width);
-    let [small, large] = dicts.map(|dict| options(ctx).weights(dict));
-    let encoders = vec![TextEncoder::clip_l(small), TextEncoder::clip_g(large)];
-    Ok(NodeOutput::one(clip_value(Clip::new(ClipFamily::StableDiffusionXl, encoders))))
+    let names = [inputs.str("clip_name1")?, inputs.str("clip_name2")?];
+    Ok(NodeOutput::one(clip_value(text_encoders_of(ctx, &names)?)))
 }

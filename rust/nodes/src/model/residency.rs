@@ -1,8 +1,8 @@
 //! Loaded files, shared by every loader node.
 //!
-//! A file is loaded once for each device as long as something uses it; a few of the latest are kept although nothing
-//! does, so that switching back and forth is cheap. [`Residency::release`] forgets them. Locks are held for look-ups,
-//! never while a file is read.
+//! A file is loaded once for each device as long as something uses it; the latest are kept although nothing does, so
+//! that switching back and forth is cheap: as many as fit half of the machine's memory by the size of their files.
+//! [`Residency::release`] forgets them. Locks are held for look-ups, never while a file is read.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -15,8 +15,10 @@ use rushlight_diffusion::weights::StateDict;
 use rushlight_runtime::NodeError;
 use rushlight_runtime::host::ModelSource;
 
-/// Files kept although nothing uses them: enough for a base model, a refiner and their helpers.
-const KEPT: usize = 4;
+/// Most files kept although nothing uses them, however small: a base model, a refiner, and a stack of LoRAs.
+const KEPT: usize = 24;
+/// The part of the machine's memory that kept files may take.
+const SHARE: u64 = 2;
 
 /// What makes two loads the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,30 @@ struct Key {
 type Shared = Arc<dyn Any + Send + Sync>;
 
 /// The cache.
-#[derive(Default)]
 pub(crate) struct Residency {
     /// Latest last.
     kept: Mutex<VecDeque<(Key, Shared)>>,
+    /// Bytes that the kept files may have together; the latest is kept whatever its size.
+    budget: u64,
+}
+
+impl Default for Residency {
+    fn default() -> Self {
+        // A system that does not tell its memory keeps as many files as there may be.
+        let total = sysinfo::System::new().map_or(u64::MAX, |mut system| {
+            system.refresh_memory();
+            system.total_memory()
+        });
+        Self::with_budget(total / SHARE)
+    }
 }
 
 impl Residency {
+    /// A cache of so many bytes.
+    pub(crate) fn with_budget(budget: u64) -> Self {
+        Self { kept: Mutex::default(), budget }
+    }
+
     /// What `load` makes of a file, or what an earlier call made of the same file.
     pub(crate) fn get<T: Any + Send + Sync>(
         &self,
@@ -54,8 +73,10 @@ impl Residency {
         let loaded = Arc::new(load()?);
         let mut kept = self.kept.lock();
         kept.push_back((key, loaded.clone()));
-        while kept.len() > KEPT {
-            kept.pop_front();
+        let mut total: u64 = kept.iter().map(|(key, _)| key.length).sum();
+        while kept.len() > KEPT || (kept.len() > 1 && total > self.budget) {
+            let Some((dropped, _)) = kept.pop_front() else { break };
+            total -= dropped.length;
         }
         Ok(loaded)
     }
@@ -110,5 +131,30 @@ pub(crate) fn named(name: &str, error: NodeError) -> NodeError {
             traceback,
         },
         interrupted => interrupted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn the_files_used_last_are_kept_within_the_budget() {
+        let residency = Residency::with_budget(25);
+        let loads = AtomicUsize::new(0);
+        let files: [&'static [u8]; 3] = [&[0; 10], &[1; 10], &[2; 10]];
+        let load = |index: usize| {
+            let source = ModelSource::Embedded(files[index]);
+            let count = || Ok(loads.fetch_add(1, Ordering::Relaxed));
+            residency.get("test", &source, &Device::Cpu, count).unwrap();
+            loads.load(Ordering::Relaxed)
+        };
+        assert_eq!([load(0), load(1), load(0)], [1, 2, 2]);
+        // The third file pushes out the second, which was used longest ago.
+        assert_eq!([load(2), load(0), load(1)], [3, 3, 4]);
+        residency.release();
+        assert_eq!(load(1), 5);
     }
 }

@@ -1,18 +1,10 @@
 //! KSampler and KSamplerAdvanced.
 
-use bytes::Bytes;
-use rushlight_diffusion::Error;
-use rushlight_diffusion::latent_format::LatentFormat;
-use rushlight_diffusion::preview::latent_to_rgb;
 use rushlight_diffusion::sample::KSampler;
-use rushlight_diffusion::samplers::Step;
-use rushlight_protocol::frame::ImageFormat;
-use rushlight_runtime::context::PreviewMethod;
 
 use super::objects::{conditioning, engine, model};
+use super::previews::Previewer;
 use crate::latent::transform::with_samples;
-use crate::picture::encode::jpeg;
-use crate::picture::resize::resize;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -21,45 +13,9 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "KSamplerAdvanced", k_sampler_advanced_schema, k_sampler_advanced);
 }
 
-/// Quality of preview JPEGs.
-const PREVIEW_QUALITY: u8 = 95;
-
-/// A JPEG of the first picture of a latent in model space, as large as previews may be.
-fn preview(ctx: &NodeContext, latent: &Tensor, format: &LatentFormat) -> Result<Option<Bytes>, NodeError> {
-    if ctx.run.preview_method == PreviewMethod::None {
-        return Ok(None);
-    }
-    let Some(small) = latent_to_rgb(latent, format).map_err(engine)? else { return Ok(None) };
-    let longest = small.width.max(small.height).max(1);
-    let by = f64::from(ctx.run.preview_size) / longest as f64;
-    let side = |pixels: usize| ((pixels as f64 * by).round() as usize).max(1);
-    let pixels = Pixels {
-        batch: 1,
-        height: small.height,
-        width: small.width,
-        channels: 3,
-        data: small.rgb.iter().map(|byte| f32::from(*byte) / 255.0).collect(),
-    };
-    let pixels = resize(&pixels, side(small.height), side(small.width), Method::Bilinear)?;
-    let bytes: Vec<u8> =
-        pixels.data.iter().map(|value| (value * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-    Ok(Some(jpeg(&bytes, (pixels.height, pixels.width), PREVIEW_QUALITY)?.into()))
-}
-
-/// Tells of a step: progress with a preview; ends the run if it was interrupted.
-pub(crate) fn report(ctx: &NodeContext, step: &Step<'_>, format: &LatentFormat) -> Result<(), Error> {
-    // A preview that cannot be made is no reason to end a run.
-    let picture = preview(ctx, step.denoised, format).unwrap_or_else(|error| {
-        tracing::debug!(%error, "no preview");
-        None
-    });
-    let picture = picture.map(|bytes| (ImageFormat::Jpeg, bytes));
-    ctx.progress(step.index as u64 + 1, step.total as u64, picture).map_err(|_| Error::Cancelled)
-}
-
 fn run(ctx: &NodeContext, latent: &Latent, sampler: &KSampler<'_>) -> Result<NodeOutput, NodeError> {
-    let format = sampler.model.latent_format;
-    let samples = sampler.run(&mut |step| report(ctx, step, format)).map_err(engine)?;
+    let previewer = Previewer::new(ctx, sampler.model.latent_format);
+    let samples = sampler.run(&mut |step| previewer.report(ctx, step)).map_err(engine)?;
     Ok(with_samples(latent, samples.to_device(&candle_core::Device::Cpu)?))
 }
 

@@ -10,7 +10,6 @@ pub mod nodes;
 pub mod noise;
 pub mod resizes;
 pub mod samplers;
-pub mod scheduler_nodes;
 pub mod schedules;
 pub mod tokens;
 
@@ -24,7 +23,7 @@ pub fn folder(dir: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/goldens"))
 }
 
-/// A check of one file: its name (with a note after a space) and what reads it.
+/// A check of one file: its name and what reads it.
 type Check = (&'static str, fn(&Path) -> anyhow::Result<Report>);
 
 /// All checks of the engine's numbers, by file.
@@ -35,7 +34,6 @@ pub const CHECKS: &[Check] = &[
     ("clip_tokens.json", tokens::check),
     ("models.json", models::check),
     ("models_flow.json", models::check_flow),
-    ("nodes.json (schedules)", scheduler_nodes::check),
     ("nodes.json", nodes::check),
     ("resizes.safetensors", resizes::check),
 ];
@@ -44,8 +42,7 @@ pub const CHECKS: &[Check] = &[
 pub fn run(folder: &Path) -> bool {
     let mut passed = true;
     for (file, check) in CHECKS {
-        let name = file.split(' ').next().unwrap_or(file);
-        if !folder.join(name).exists() {
+        if !folder.join(file).exists() {
             println!("{file}: skipped, not in {}", folder.display());
             continue;
         }

@@ -8,4 +8,4 @@ pub mod open_clip;
 pub mod unet;
 pub mod vae;
 
-pub use open_clip::open_clip_to_hugging_face;
+pub use open_clip::{open_clip_to_hugging_face, open_clip_vision_to_hugging_face};

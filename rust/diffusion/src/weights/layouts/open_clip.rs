@@ -38,7 +38,11 @@ fn open_clip_tensor(name: &str, entry: &Entry) -> Vec<(String, Entry)> {
     else {
         return Vec::new();
     };
-    let ours = format!("text_model.encoder.layers.{block}.");
+    block_tensors(&format!("text_model.encoder.layers.{block}."), rest, entry)
+}
+
+/// A tensor of an OpenCLIP residual block, `rest` its name in it, as tensors of the Hugging Face block `ours`.
+pub(super) fn block_tensors(ours: &str, rest: &str, entry: &Entry) -> Vec<(String, Entry)> {
     if let Some(kind) = rest.strip_prefix("attn.in_proj_") {
         return ["q_proj", "k_proj", "v_proj"]
             .iter()
@@ -51,4 +55,33 @@ fn open_clip_tensor(name: &str, entry: &Entry) -> Vec<(String, Entry)> {
         .find_map(|(theirs, new)| Some((format!("{ours}{new}{}", rest.strip_prefix(theirs)?), entry.clone())))
         .into_iter()
         .collect()
+}
+
+/// Tensors of a picture encoder outside its blocks.
+const OPEN_CLIP_VISION: [(&str, &str); 7] = [
+    ("conv1.weight", "vision_model.embeddings.patch_embedding.weight"),
+    ("class_embedding", "vision_model.embeddings.class_embedding"),
+    ("positional_embedding", "vision_model.embeddings.position_embedding.weight"),
+    ("ln_pre.weight", "vision_model.pre_layrnorm.weight"),
+    ("ln_pre.bias", "vision_model.pre_layrnorm.bias"),
+    ("ln_post.weight", "vision_model.post_layernorm.weight"),
+    ("ln_post.bias", "vision_model.post_layernorm.bias"),
+];
+
+/// An OpenCLIP picture encoder (keys from `visual.` on, without it) in the Hugging Face layout.
+pub fn open_clip_vision_to_hugging_face(dict: &StateDict) -> StateDict {
+    dict.flat_map(|name, entry| {
+        if let Some((_, ours)) = OPEN_CLIP_VISION.iter().find(|(theirs, _)| *theirs == name) {
+            return vec![(ours.to_string(), entry.clone())];
+        }
+        if name == "proj" {
+            return vec![("visual_projection.weight".to_string(), entry.transpose())];
+        }
+        match name.strip_prefix("transformer.resblocks.").and_then(|rest| rest.split_once('.')) {
+            Some((block, rest)) => {
+                block_tensors(&format!("vision_model.encoder.layers.{block}."), rest, entry)
+            }
+            None => Vec::new(),
+        }
+    })
 }

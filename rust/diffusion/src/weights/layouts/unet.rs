@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use super::open_clip::block_tensors;
 use crate::weights::StateDict;
 
 /// Modules of a residual block: diffusers' name, the original one.
@@ -163,6 +164,45 @@ pub fn from_diffusers(dict: &StateDict) -> StateDict {
         });
         res_block.or_else(|| pairs.others.iter().find_map(|(theirs, ours)| swap_prefix(name, theirs, ours)))
     })
+}
+
+/// Parts of a control network beside its copy of a UNet's half: diffusers' prefix and the original one.
+const CONTROL: [(&str, &str); 3] = [
+    ("controlnet_cond_embedding.conv_in.", "input_hint_block.0."),
+    ("controlnet_cond_embedding.conv_out.", "input_hint_block.14."),
+    ("controlnet_mid_block.", "middle_block_out.0."),
+];
+
+/// Parts that only union networks have, which have no original layout: they keep their names.
+const UNION: [&str; 3] = ["task_embedding", "spatial_ch_projs.", "control_add_embedding."];
+
+/// A control network in diffusers' layout (keys without prefix) in the original one.
+pub fn control_from_diffusers(dict: &StateDict) -> StateDict {
+    let mut original = from_diffusers(dict);
+    // Blocks of a union network's transformer have OpenCLIP's names.
+    original.extend(&dict.flat_map(|name, entry| {
+        match name.strip_prefix("transformer_layes.").and_then(|rest| rest.split_once('.')) {
+            Some((block, rest)) => block_tensors(&format!("transformer_layes.{block}."), rest, entry),
+            None => Vec::new(),
+        }
+    }));
+    original.extend(&dict.rename(|name| {
+        if UNION.iter().any(|part| name.starts_with(part)) {
+            return Some(name.to_string());
+        }
+        if let Some((block, leaf)) =
+            name.strip_prefix("controlnet_cond_embedding.blocks.").and_then(|rest| rest.split_once('.'))
+        {
+            return Some(format!("input_hint_block.{}.{leaf}", 2 * (block.parse::<usize>().ok()? + 1)));
+        }
+        if let Some((block, leaf)) =
+            name.strip_prefix("controlnet_down_blocks.").and_then(|rest| rest.split_once('.'))
+        {
+            return Some(format!("zero_convs.{block}.0.{leaf}"));
+        }
+        CONTROL.iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", name.strip_prefix(theirs)?)))
+    }));
+    original
 }
 
 /// `name` with the module prefix `from` replaced by `to`.

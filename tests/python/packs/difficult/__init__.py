@@ -1,6 +1,7 @@
 """Nodes that a server has to survive."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -222,3 +223,37 @@ class CallCore:
 
 
 NODE_CLASS_MAPPINGS["TestCallCore"] = CallCore
+
+
+class Names:
+    """Which dotted names cannot be had."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"names": ("STRING", {"multiline": True})}}
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    OUTPUT_NODE = True
+
+    def run(self, names):
+        return {"ui": {"missing": [name for name in names.split() if not self.has(name)]}}
+
+    def has(self, name):
+        parts = name.split(".")
+        for count in range(len(parts), 0, -1):
+            try:
+                found = importlib.import_module(".".join(parts[:count]))
+            except (ImportError, AttributeError):
+                continue
+            for part in parts[count:]:
+                if not hasattr(found, part.replace("()", "")):
+                    return False
+                found = getattr(found, part.replace("()", ""))
+                found = found() if part.endswith("()") else found
+            return True
+        return False
+
+
+NODE_CLASS_MAPPINGS["TestNames"] = Names

@@ -81,7 +81,7 @@ def test_queue_and_history_show_what_was_done(frontend):
     frontend.load_default()
     frontend.forget()
     frontend.fit()
-    frontend.set(seed=8, steps=1000)
+    frontend.set(seed=8, steps=5000)
     frontend.press_run()
     frontend.until_heard("progress")
     frontend.set(seed=9, steps=2)

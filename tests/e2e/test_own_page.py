@@ -37,6 +37,12 @@ def fill(page: Browser, field: str, text: str):
     page.type(text)
 
 
+def many_steps(page: Browser, steps: int):
+    """More than the form allows, so that there is time to look."""
+    page.script("document.getElementById('steps').removeAttribute('max')")
+    fill(page, "steps", str(steps))
+
+
 def press(page: Browser, text: str):
     page.click("return [...document.querySelectorAll('button')].find((button) => button.textContent === args[0])", text)
 
@@ -44,7 +50,7 @@ def press(page: Browser, text: str):
 def test_the_form_makes_pictures_and_shows_them_while_they_are_made(page, tmp_path):
     page.until("return document.getElementById('model').value === 'rushlight-tiny.safetensors'")
     fill(page, "seed", "7")
-    fill(page, "steps", "150")
+    many_steps(page, 400)
     press(page, "Make")
     page.until("return document.getElementById('bar').value > 20")
     assert page.script("return document.getElementById('live').naturalWidth") == 512, "a preview is shown"
@@ -53,7 +59,7 @@ def test_the_form_makes_pictures_and_shows_them_while_they_are_made(page, tmp_pa
     press(page, "Make")
     page.until("return document.querySelectorAll('#queue li').length === 2")
     page.screenshot(Path(PICTURES or tmp_path) / "own-page.png")
-    page.until("return document.querySelectorAll('#gallery img').length === 2")
+    page.until("return document.querySelectorAll('#gallery img').length === 2", timeout=300)
     page.until("return document.getElementById('queue-count').textContent === 'queue: 0'")
     page.until("return [...document.querySelectorAll('#gallery img')].every((image) => image.naturalWidth === 128)")
     page.screenshot(Path(PICTURES or tmp_path) / "own-page-done.png")
@@ -64,7 +70,7 @@ def test_the_form_makes_pictures_and_shows_them_while_they_are_made(page, tmp_pa
 
 def test_its_buttons_stop_the_running_and_remove_the_waiting(page):
     page.until("return document.getElementById('model').value === 'rushlight-tiny.safetensors'")
-    fill(page, "steps", "150")
+    many_steps(page, 5000)
     for seed in ("1", "2"):
         fill(page, "seed", seed)
         press(page, "Make")

@@ -198,6 +198,32 @@ async fn a9_a10_links_that_lead_out_are_refused_unless_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_refusal_tells_where_folders_are() {
+    let site = Site::start().await;
+    let base = site.path("").to_string_lossy().into_owned();
+    for folder in ["output", "temp"] {
+        let _ = std::fs::remove_dir_all(site.path(folder));
+    }
+    for path in [
+        "/view?filename=none.png",
+        "/view?filename=none.png&type=temp",
+        "/view?filename=none.png&subfolder=sub",
+        "/userdata/none.json",
+        "/userdata?dir=none",
+        "/v2/userdata?path=none",
+        "/models/none",
+        "/view_metadata/checkpoints?filename=none.safetensors",
+        "/experiment/models/preview/checkpoints/0/none.png",
+        "/templates/none",
+        "/docs/none",
+    ] {
+        let answer = site.get(path).await;
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        assert!(answer.status >= 400 && !text.contains(base.trim_end_matches('/')), "{path}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a12_prefixes_that_leave_the_output_folder_are_refused() {
     use rushlight_runtime::Host;
     let site = Site::start().await;

@@ -45,7 +45,8 @@ async fn internal_routes_show_logs_folders_and_files() {
     assert_eq!(raw["entries"][1]["m"], "second\\u{1b}[31m line\n");
     assert!(raw["size"]["cols"].is_u64());
     let paths = site.get("/internal/folder_paths").await.json();
-    assert_eq!(paths["loras"], json!([site.path("models/loras")]));
+    // What nodes saved is found as models too.
+    assert_eq!(paths["loras"], json!([site.path("models/loras"), site.path("output/loras")]));
     for (name, age) in [("old.png", 100), ("new.png", 1), ("middle.png", 50)] {
         site.put(&format!("output/{name}"), "");
         let time = SystemTime::now() - Duration::from_secs(age);

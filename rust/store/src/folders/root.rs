@@ -188,8 +188,11 @@ impl Root {
 }
 
 fn open_dir(path: &Path) -> Result<Dir, FolderError> {
-    Dir::open_ambient_dir(path, ambient_authority())
-        .map_err(|e| FolderError::from_io(&path.to_string_lossy(), e))
+    Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| {
+        // Clients are told of the error, and where folders are is none of their business.
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        FolderError::from_io(&name.to_string_lossy(), e)
+    })
 }
 
 #[cfg(unix)]

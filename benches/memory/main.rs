@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A whole run: text, two steps with guidance, picture.
+/// A whole run: text, a step with guidance, picture.
 fn run(checkpoint: &Checkpoint, side: usize) -> Result<Tensor> {
     let model = checkpoint.model.as_ref().context("no diffusion model")?;
     let clip = checkpoint.clip.as_ref().context("no text encoder")?;
@@ -54,7 +54,7 @@ fn run(checkpoint: &Checkpoint, side: usize) -> Result<Tensor> {
         cfg: 7.0,
         sampler: "euler",
         scheduler: "normal",
-        steps: 2,
+        steps: 1,
         denoise: 1.0,
         seed: 1,
         latent: &latent,
@@ -84,7 +84,7 @@ fn stable_diffusion() -> Result<()> {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     println!(
         "512x512, SD 1.5 size, f16 weights, CPU: peak {:.3} GiB ({:.3} GiB before the model), weights {:.3} GiB, \
-         largest activation {:.3} GiB: {ratio:.3} times their sum, the bound is {BOUND}; {seconds:.0} s for 2 steps \
+         largest activation {:.3} GiB: {ratio:.3} times their sum, the bound is {BOUND}; {seconds:.0} s for a step \
          ({:?}, {})",
         gib(peak),
         gib(before),

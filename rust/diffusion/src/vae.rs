@@ -30,7 +30,7 @@ enum Kind {
 
 #[derive(Debug)]
 enum Network {
-    Full(AutoEncoder),
+    Full(Box<AutoEncoder>),
     Tiny { encoder: Option<Taesd>, decoder: Taesd, format: &'static LatentFormat, device: Device },
 }
 
@@ -106,7 +106,7 @@ impl Vae {
             return Ok(network);
         }
         let network = match self.kind {
-            Kind::Full => Network::Full(AutoEncoder::new(&self.weights)?),
+            Kind::Full => Network::Full(Box::new(AutoEncoder::new(&self.weights)?)),
             Kind::Tiny(format) => Network::Tiny {
                 encoder: match self.weights.has("encoder") {
                     true => Some(Taesd::encoder(&self.weights.sub("encoder"))?),

@@ -45,7 +45,11 @@ impl TimeResBlock {
         let h = self.in_conv.forward(&self.in_norm.forward_silu(x)?)?;
         let emb = self.emb.forward(emb)?;
         let h = h.broadcast_add(&emb.reshape((emb.dim(0)?, emb.dim(1)?, 1, 1))?)?;
-        let h = self.out_conv.forward(&self.out_norm.forward_silu(&h)?)?;
+        let normed = self.out_norm.forward_silu(&h)?;
+        // Maps are large: none is kept longer than it is needed.
+        drop(h);
+        let h = self.out_conv.forward(&normed)?;
+        drop(normed);
         add_skip(x, self.skip.as_ref(), &h)
     }
 }
@@ -84,7 +88,11 @@ impl ResBlock {
     /// When the shapes do not match.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        let h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
+        let normed = self.norm2.forward_silu(&h)?;
+        // Maps are large: none is kept longer than it is needed.
+        drop(h);
+        let h = self.conv2.forward(&normed)?;
+        drop(normed);
         add_skip(x, self.nin_shortcut.as_ref(), &h)
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use crate::frame::BinaryFrame;
+use crate::wire::{Data, Status, TextFrame};
 
 /// Who is told of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,55 +221,19 @@ impl Event {
     /// `data` keys come in upstream's order; `status` carries no `sid` (only the frame on connect does,
     /// see [`connect_status`]).
     pub fn to_text(&self) -> Option<String> {
-        let name = self.name()?;
-        let frame = serde_json::json!({ "type": name, "data": self.data() });
-        Some(frame.to_string())
+        let frame = TextFrame { name: self.name()?, data: Data(self) };
+        // Maps with text keys and numbers that JSON has: nothing that can fail to be written.
+        serde_json::to_string(&frame).ok()
     }
 
     /// The `data` of the text frame, which is also what history keeps of it; `null` for a binary event.
     pub fn data(&self) -> Value {
-        use serde_json::json;
-        match self {
-            Event::Status { queue_remaining } => status_data(*queue_remaining),
-            Event::ExecutionStart { prompt_id, timestamp }
-            | Event::ExecutionSuccess { prompt_id, timestamp } => {
-                json!({ "prompt_id": prompt_id, "timestamp": timestamp })
-            }
-            Event::ExecutionCached { nodes, prompt_id, timestamp } => {
-                json!({ "nodes": nodes, "prompt_id": prompt_id, "timestamp": timestamp })
-            }
-            Event::Executing { node, display_node, prompt_id } => {
-                json!({ "node": node, "display_node": display_node, "prompt_id": prompt_id })
-            }
-            Event::ExecutingDone { prompt_id } => json!({ "node": null, "prompt_id": prompt_id }),
-            Event::ProgressState { prompt_id, nodes } => json!({ "prompt_id": prompt_id, "nodes": nodes }),
-            Event::Progress { value, max, prompt_id, node } => {
-                json!({ "value": value, "max": max, "prompt_id": prompt_id, "node": node })
-            }
-            Event::Executed { node, display_node, output, prompt_id } => {
-                json!({ "node": node, "display_node": display_node, "output": output, "prompt_id": prompt_id })
-            }
-            Event::ExecutionError(error) => json!(error.as_ref()),
-            Event::ExecutionInterrupted { prompt_id, node_id, node_type, executed, timestamp } => json!({
-                "prompt_id": prompt_id, "node_id": node_id, "node_type": node_type,
-                "executed": executed, "timestamp": timestamp,
-            }),
-            Event::Logs { entries } => json!({ "entries": entries, "size": null }),
-            Event::Custom { data, .. } => data.as_ref().clone(),
-            Event::Binary(_) => Value::Null,
-        }
+        serde_json::to_value(Data(self)).unwrap_or_default()
     }
 }
 
 /// The first frame of a connection: `status` with the session's id.
 pub fn connect_status(queue_remaining: usize, sid: &str) -> String {
-    let mut data = status_data(queue_remaining);
-    if let Value::Object(map) = &mut data {
-        map.insert("sid".into(), Value::from(sid));
-    }
-    serde_json::json!({ "type": "status", "data": data }).to_string()
-}
-
-fn status_data(queue_remaining: usize) -> Value {
-    serde_json::json!({ "status": { "exec_info": { "queue_remaining": queue_remaining } } })
+    let status = Status::new(queue_remaining, Some(sid));
+    serde_json::json!({ "type": "status", "data": status }).to_string()
 }

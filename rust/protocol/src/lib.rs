@@ -7,12 +7,14 @@
 //! - [`features`]: feature flags of both sides.
 //! - [`prompt`]: request and answer of `POST /prompt`, and every validation error.
 //! - [`record`]: queue items and history entries.
+//! - `wire`: the text frame of an event.
 
 pub mod event;
 pub mod features;
 pub mod frame;
 pub mod prompt;
 pub mod record;
+mod wire;
 
 pub use event::{Audience, Event, NodeProgress, NodeState};
 pub use features::FeatureFlags;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub struct ClassTable {
     generation: AtomicU64,
     /// [`Host::generation`] when the schemas were made.
     host_generation: AtomicU64,
+    /// When the host was last looked at.
+    looked: Mutex<Instant>,
 }
 
 impl ClassTable {
@@ -39,6 +42,7 @@ impl ClassTable {
             schemas: Mutex::new(HashMap::new()),
             generation: AtomicU64::new(0),
             host_generation,
+            looked: Mutex::new(Instant::now()),
         }
     }
 
@@ -99,12 +103,25 @@ impl ClassTable {
         self.registry.iter().filter_map(|(name, _)| self.schema(name))
     }
 
-    /// Forgets the schemas if the folders that their lists come from have changed. Asked once a prompt, not once a
-    /// schema: the host looks at every folder to tell.
-    pub fn follow_host(&self) {
+    /// Forgets the schemas if the folders that their lists come from have changed. Whether they have. Asked once a
+    /// prompt, not once a schema: the host looks at every folder to tell.
+    pub fn follow_host(&self) -> bool {
+        // Noted before looking: what changes meanwhile is seen the next time.
+        *self.looked.lock() = Instant::now();
         let now = self.host.generation();
-        if self.host_generation.swap(now, Ordering::AcqRel) != now {
+        let changed = self.host_generation.swap(now, Ordering::AcqRel) != now;
+        if changed {
             self.refresh();
+        }
+        changed
+    }
+
+    /// As [`ClassTable::follow_host`], unless the host was looked at within `age`. For whoever looks again before it
+    /// refuses anything: what is stale then costs nobody a prompt.
+    pub fn follow_host_within(&self, age: Duration) {
+        let looked = *self.looked.lock();
+        if looked.elapsed() >= age {
+            self.follow_host();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From the body of `POST /prompt` to a queued prompt: the same way for HTTP and for extensions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rushlight_graph::{ValidPrompt, validate};
 use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
@@ -15,6 +16,9 @@ use crate::state::AppState;
 
 /// Keys of `extra_data` that are never stored.
 pub const SECRETS: &[&str] = &["auth_token_comfy_org", "api_key_comfy_org"];
+
+/// How long one look at the model and input folders serves; before a prompt is refused they are looked at again.
+const HOST_LOOK: Duration = Duration::from_millis(100);
 
 /// Why a prompt was not queued.
 #[derive(Debug, thiserror::Error)]
@@ -99,11 +103,15 @@ pub fn check_prompt(
     targets: Option<&[String]>,
 ) -> Result<ValidPrompt, Box<PromptRejected>> {
     let classes = state.classes();
-    classes.follow_host();
+    classes.follow_host_within(HOST_LOOK);
     let nodes = prompt.as_object().into_iter().flat_map(|nodes| nodes.values());
     let mut named = nodes.filter_map(|node| node.get("class_type").and_then(Value::as_str));
     classes.refresh_free(Some(&mut named));
-    let valid = validate(prompt, classes.as_ref(), targets)?;
+    let valid = match validate(prompt, classes.as_ref(), targets) {
+        // A file may have come since the folders were looked at.
+        Err(_) if classes.follow_host() => validate(prompt, classes.as_ref(), targets)?,
+        checked => checked?,
+    };
     place(&valid.prompt, classes.as_ref())?;
     Ok(valid)
 }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use rushlight_graph::{Classes, InputSpec, NodeSchema, OutputSpec, validate};
 use rushlight_protocol::QueueItem;
+use rushlight_runtime::host::{HostError, ModelSource, SaveRequest, SavedFile};
 use rushlight_runtime::{
     CachePolicy, ClassTable, Host, Inputs, Job, Node, NodeContext, NodeError, NodeOutput, Object, Registry,
     Value,
@@ -46,6 +49,63 @@ fn a_schema_is_made_once_until_it_is_refreshed() {
     assert!(table.schema("Counting").is_some());
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert_ne!(table.generation(), before);
+}
+
+/// A host without files whose folders change when told to, and that counts how often it is looked at.
+#[derive(Default)]
+struct Folders {
+    changes: AtomicU64,
+    looks: AtomicU64,
+}
+
+impl Host for Folders {
+    fn generation(&self) -> u64 {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        self.changes.load(Ordering::SeqCst)
+    }
+    fn model_names(&self, folder: &str) -> Vec<String> {
+        NoFiles.model_names(folder)
+    }
+    fn model(&self, folder: &str, name: &str) -> Result<ModelSource, HostError> {
+        NoFiles.model(folder, name)
+    }
+    fn input_names(&self, kinds: &[&str]) -> Vec<String> {
+        NoFiles.input_names(kinds)
+    }
+    fn read(&self, name: &str) -> Result<Bytes, HostError> {
+        NoFiles.read(name)
+    }
+    fn fingerprint(&self, name: &str) -> Result<String, HostError> {
+        NoFiles.fingerprint(name)
+    }
+    fn save(&self, request: &SaveRequest<'_>, bytes: &[u8]) -> Result<SavedFile, HostError> {
+        NoFiles.save(request, bytes)
+    }
+}
+
+#[test]
+fn one_look_at_the_folders_serves_for_a_while_and_another_sees_what_has_changed() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let mut registry = Registry::new();
+    registry.register("Counting", Arc::new(Counting { asked: asked.clone(), panics: false }));
+    let host = Arc::new(Folders::default());
+    let table = ClassTable::new(registry, host.clone());
+    let looks = || host.looks.load(Ordering::SeqCst);
+    let (hour, before) = (Duration::from_secs(3_600), looks());
+    for _ in 0..10 {
+        table.follow_host_within(hour);
+    }
+    assert_eq!(looks(), before);
+    assert!(table.schema("Counting").is_some());
+    host.changes.store(1, Ordering::SeqCst);
+    table.follow_host_within(hour);
+    assert!(table.follow_host() && !table.follow_host());
+    assert!(table.schema("Counting").is_some());
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    host.changes.store(2, Ordering::SeqCst);
+    table.follow_host_within(Duration::ZERO);
+    assert!(table.schema("Counting").is_some());
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
 #[test]

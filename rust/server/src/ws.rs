@@ -38,6 +38,9 @@ pub const COOKIE: &str = "rushlight_session";
 /// Frames written between two flushes.
 const BATCH: usize = 64;
 
+/// Bytes read from a socket at once.
+const READ_BUFFER: usize = 4 << 10;
+
 /// How long a session that has resumed before is waited for to say where it was.
 const RESUME_GRACE: Duration = Duration::from_secs(2);
 
@@ -71,6 +74,8 @@ pub async fn connect(
     let mut response = upgrade
         .max_message_size(limit)
         .max_frame_size(limit)
+        // Clients say little: the library's 128 KiB would be most of what an open socket costs.
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(16 << 10)
         .on_upgrade(move |socket| serve(state, joined, socket));
     if let Ok(value) = HeaderValue::from_str(&set_cookie) {

@@ -1,7 +1,9 @@
-//! Random graphs against a tiny slow reference: lists, blockers, lazy inputs, expansion and every cache policy.
+//! Random graphs against a tiny slow reference: lists, blockers, lazy inputs, expansion within expansion, asynchronous
+//! nodes and every cache policy.
 //!
 //! The reference evaluates a node by evaluating what it links to, with no plan, no cache and no events. What the
-//! executor shows must be the same, whatever ran before on it.
+//! executor shows must be the same, whatever ran before on it; no node may begin before what it needs; and what ran
+//! once and has not changed does not run again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use proptest::prelude::*;
 use rushlight_graph::{InputSpec, Link, NodeSchema, OutputSpec, Prompt};
 use rushlight_protocol::Event;
 use rushlight_runtime::{
-    Blocker, CachePolicy, Expansion, ExpansionResult, Fingerprint, NodeError, NodeOutput, Value,
+    Blocker, CachePolicy, Execution, Expansion, ExpansionResult, Fingerprint, NodeError, NodeOutput, Value,
 };
 use serde_json::{Map, Value as Json, json};
 
@@ -26,6 +28,8 @@ enum Kind {
     BlockOdd,
     Switch,
     Expand,
+    Nest,
+    Later,
     Changing,
 }
 
@@ -43,7 +47,7 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
     let kind = prop_oneof![
         3 => Just(Kind::Int), 1 => Just(Kind::Fail), 4 => Just(Kind::Add), 5 => Just(Kind::Spread),
         2 => Just(Kind::Collect), 2 => Just(Kind::BlockOdd), 3 => Just(Kind::Switch), 2 => Just(Kind::Expand),
-        1 => Just(Kind::Changing),
+        2 => Just(Kind::Nest), 2 => Just(Kind::Later), 1 => Just(Kind::Changing),
     ];
     let spec = (kind, any_index(), any_index(), 0_i64..6, any_bool())
         .prop_map(|(kind, a, b, value, shown)| Spec { kind, a, b, value, shown });
@@ -102,6 +106,8 @@ fn prompt(specs: &[Spec]) -> Json {
             Kind::Collect => node("Collect", json!({ "a": link(spec.a), "n": spec.value })),
             Kind::BlockOdd => node("BlockOdd", json!({ "a": link(spec.a) })),
             Kind::Expand => node("Expand", json!({ "a": link(spec.a), "n": spec.value })),
+            Kind::Nest => node("Nest", json!({ "a": link(spec.a), "n": spec.value })),
+            Kind::Later => node("Later", json!({ "a": link(spec.a), "n": spec.value })),
             Kind::Changing => node("Changing", json!({ "n": spec.value })),
             Kind::Switch => {
                 let (on_true, on_false) =
@@ -143,7 +149,8 @@ fn evaluate(specs: &[Spec], i: usize) -> Vec<Option<i64>> {
             vec![values.map(|values| values.iter().sum::<i64>() + 10 * values.len() as i64 + spec.value)]
         }
         Kind::BlockOdd => over(evaluate(specs, spec.a), &|v| vec![(v % 2 == 0).then_some(v)]),
-        Kind::Expand => over(evaluate(specs, spec.a), &|v| vec![Some(v + spec.value)]),
+        Kind::Expand | Kind::Later => over(evaluate(specs, spec.a), &|v| vec![Some(v + spec.value)]),
+        Kind::Nest => over(evaluate(specs, spec.a), &|v| vec![Some(v + 2 * spec.value)]),
         Kind::Switch => evaluate(specs, spec.a),
     }
 }
@@ -208,6 +215,29 @@ fn classes() -> Vec<TestNode> {
             let expand = Some(Expansion { graph, results: vec![ExpansionResult::Link(link)] });
             Ok(NodeOutput { expand, ..NodeOutput::default() })
         }),
+        // Expands into two nodes of which each may expand itself.
+        TestNode::new(schema("Nest").input(int("a")).input(int("n")).output(out()), |ctx, inputs| {
+            let (a, n) = (inputs.int("a")? as i64, inputs.int("n")? as i64);
+            let id = format!("{}.{}", ctx.node.node_id, ctx.list_index.unwrap_or(0));
+            let graph = json!({
+                format!("{id}.x"): node("Expand", json!({ "a": a, "n": n })),
+                format!("{id}.y"): node("Expand", json!({ "a": [format!("{id}.x"), 0], "n": n })),
+            });
+            let graph = Prompt::from_json(&graph).map_err(|error| NodeError::value(error.to_string()))?;
+            let link = Link { node: format!("{id}.y").into(), slot: 0 };
+            let expand = Some(Expansion { graph, results: vec![ExpansionResult::Link(link)] });
+            Ok(NodeOutput { expand, ..NodeOutput::default() })
+        }),
+        TestNode::new(schema("Later").input(int("a")).input(int("n")).output(out()), |_, _| {
+            Ok(NodeOutput::default())
+        })
+        .starting(|_, inputs| {
+            let sum = Value::Int(inputs.int("a")? + inputs.int("n")?);
+            let (send, receive) = std::sync::mpsc::channel();
+            // The run may have ended without waiting.
+            std::thread::spawn(move || drop(send.send(Ok(NodeOutput::one(sum)))));
+            Ok(Execution::Pending(receive))
+        }),
     ]
 }
 
@@ -229,10 +259,32 @@ fn check_events(seen: &Seen) {
     }
 }
 
+/// Nodes that began did so after those that they link to, as far as those began too. A lazy input is asked for by a
+/// node that has begun.
+fn check_order(seen: &Seen, specs: &[Spec]) {
+    let order = seen.order();
+    let place = |id: &str| order.iter().position(|begun| begun == id);
+    let mut links: Vec<(String, usize)> =
+        (0..specs.len()).filter(|&i| specs[i].shown).map(|i| (format!("show{i}"), i)).collect();
+    for (i, spec) in specs.iter().enumerate() {
+        match spec.kind {
+            Kind::Int | Kind::Fail | Kind::Changing | Kind::Switch => {}
+            Kind::Add => links.extend([(i.to_string(), spec.a), (i.to_string(), spec.b)]),
+            _ => links.push((i.to_string(), spec.a)),
+        }
+    }
+    for (consumer, source) in links {
+        if let (Some(consumer_at), Some(source_at)) = (place(&consumer), place(&source.to_string())) {
+            assert!(source_at < consumer_at, "{consumer} began before {source} in {order:?} of {specs:?}");
+        }
+    }
+}
+
 fn agree(bench: &mut Bench, specs: &[Spec]) {
     let seen = bench.run(&prompt(specs));
     assert!(seen.outcome.is_success(), "{:?}", seen.outcome.terminal);
     check_events(&seen);
+    check_order(&seen, specs);
     let mut shown: HashMap<String, Json> = HashMap::new();
     for (i, _) in specs.iter().enumerate().filter(|(_, spec)| spec.shown) {
         let values: Vec<i64> = evaluate(specs, i).into_iter().flatten().collect();
@@ -242,6 +294,11 @@ fn agree(bench: &mut Bench, specs: &[Spec]) {
         let got = seen.outcome.outputs.get(&id).map_or_else(|| json!([]), |ui| ui["text"].clone());
         assert_eq!(got, values, "{id} of {specs:?}");
     }
+}
+
+/// Calls of all classes.
+fn calls(bench: &Bench) -> usize {
+    bench.calls.keys().map(|class| bench.calls(class)).sum()
 }
 
 proptest! {
@@ -261,7 +318,12 @@ proptest! {
                 let parity_kept = value - value % 2 + specs[index].value % 2;
                 specs[index].value = if specs[index].kind == Kind::Switch { parity_kept } else { value };
                 agree(&mut bench, &specs);
+                let before = calls(&bench);
                 agree(&mut bench, &specs);
+                let steady = !specs.iter().any(|spec| spec.kind == Kind::Changing);
+                if policy == CachePolicy::Classic && steady {
+                    prop_assert_eq!(calls(&bench), before, "a node ran again in {:?}", specs);
+                }
             }
         }
     }

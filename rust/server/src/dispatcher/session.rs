@@ -170,6 +170,11 @@ impl Session {
         self.state.lock().logs = enabled;
     }
 
+    /// Frames that wait for the socket's task.
+    pub fn behind(&self) -> usize {
+        self.state.lock().outbox.len()
+    }
+
     /// Queues an event. Never waits.
     pub fn send(&self, frame: &Arc<Frame>) {
         let mut state = self.state.lock();

@@ -275,6 +275,7 @@ fn finish_or_put_back(state: &AppState, workers: Vec<JoinHandle<()>>) {
             tracing::error!("a compute thread panicked");
         }
     }
+    state.dispatcher.wait_told(SUSPEND_GRACE);
 }
 
 /// SIGINT and SIGTERM.

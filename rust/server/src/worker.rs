@@ -1,7 +1,8 @@
 //! The compute threads: one OS thread a device, which owns that device's executor and runs one prompt at a time.
 //!
 //! After a run: history row and end of the queue row in one transaction, then `execution_success` (or what stands in
-//! its place), `status`, `executing null`. So whoever sees any of them can read the history.
+//! its place), `status`, `executing null`. So whoever sees any of them can read the history, and it survives a power
+//! cut: events wait at the dispatcher's gate until the disk has it, while the next prompt runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use rushlight_runtime::context::PreviewMethod;
 use rushlight_runtime::host::{Host, RunHost};
 use rushlight_runtime::placement::place;
 use rushlight_runtime::{Executor, ExecutorOptions, Job, Outcome, RunContext};
-use rushlight_store::records::FinishedPrompt;
+use rushlight_store::records::{FinishedPrompt, StoreError};
 
+use crate::dispatcher::Barrier;
 use crate::job::{self, Times};
 use crate::queue::{QueuedPrompt, RunningPrompt, Work, now_ms};
 use crate::state::AppState;
@@ -102,6 +104,7 @@ impl Worker {
                     ),
                     outcome,
                     &Audience::Nobody,
+                    None,
                 );
                 return;
             }
@@ -141,11 +144,7 @@ impl Worker {
             self.state.queue.put_back(running);
             return;
         }
-        if self.end(running, &item, outcome, &audience)
-            && let Some(files) = files
-        {
-            files.keep();
-        }
+        self.end(running, &item, outcome, &audience, files);
         if let Some(extension) = &self.state.extension {
             extension.run_ended(&prompt.prompt_id);
         }
@@ -182,12 +181,21 @@ impl Worker {
         context
     }
 
-    /// Writes history, then tells how the prompt ended. Whether the history was written.
-    fn end(&self, running: &RunningPrompt, item: &QueueItem, outcome: Outcome, audience: &Audience) -> bool {
+    /// Writes history, then tells how the prompt ended. What it saved is `files`'s until the disk has that.
+    fn end(
+        &self,
+        running: &RunningPrompt,
+        item: &QueueItem,
+        outcome: Outcome,
+        audience: &Audience,
+        files: Option<Arc<dyn RunHost>>,
+    ) {
         let times = Times { started: running.started, ended: now_ms() };
         let terminal = outcome.terminal.clone();
         let finished = job::finished(item, outcome, times);
-        let written = self.write(running, finished);
+        // From here on nothing is told before the disk has this end.
+        let barrier = self.state.dispatcher.hold();
+        self.write(running, finished, files, barrier);
         let queue = &self.state.queue;
         queue.done(running.prompt.seq);
         let to = match terminal {
@@ -199,21 +207,33 @@ impl Worker {
         sink.send(to, terminal);
         queue.tell(queue.remaining());
         sink.send(audience, Event::ExecutingDone { prompt_id: running.prompt.prompt_id.clone() });
-        written
     }
 
-    fn write(&self, running: &RunningPrompt, finished: FinishedPrompt) -> bool {
+    fn write(
+        &self,
+        running: &RunningPrompt,
+        finished: FinishedPrompt,
+        files: Option<Arc<dyn RunHost>>,
+        barrier: Barrier,
+    ) {
         let prompt = &running.prompt;
-        match self.state.queue.store().finish(prompt.seq, finished) {
-            Ok(true) => true,
+        let durable = move |flushed: Result<(), StoreError>| {
+            if flushed.is_ok()
+                && let Some(files) = files
+            {
+                files.keep();
+            }
+            // Lifted whatever came of it: an error is told to the log by the store.
+            drop(barrier);
+        };
+        match self.state.queue.store().finish(prompt.seq, finished, Box::new(durable)) {
+            Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(prompt = %prompt.prompt_id, "the prompt was not in the store's queue");
-                true
             }
             Err(error) => {
                 // It stays queued in the store and is run again by the next process: nothing is lost.
                 tracing::error!(%error, prompt = %prompt.prompt_id, "the history entry was not written");
-                false
             }
         }
     }

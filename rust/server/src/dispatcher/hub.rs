@@ -1,9 +1,9 @@
 //! The [`Dispatcher`]: every session, and who is told what.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use rushlight_protocol::event::connect_status;
@@ -13,6 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::frame::Frame;
+use super::gate::{Barrier, Gate};
 use super::session::{Proof, Session};
 use crate::settings::Limits;
 
@@ -50,6 +51,7 @@ type Begun = (Arc<str>, Arc<str>);
 /// Every session, and who is told what.
 pub struct Dispatcher {
     limits: Limits,
+    gate: Arc<Gate<(Audience, Event)>>,
     sessions: RwLock<HashMap<Arc<str>, Arc<Session>>>,
     /// By session, while the prompt runs.
     running: Mutex<HashMap<Arc<str>, Begun>>,
@@ -63,8 +65,16 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// A dispatcher without sessions.
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|dispatcher: &Weak<Self>| Self {
             limits,
+            gate: Arc::new(Gate::new({
+                let dispatcher = dispatcher.clone();
+                move |(to, event)| {
+                    if let Some(dispatcher) = dispatcher.upgrade() {
+                        dispatcher.deliver(&to, &event);
+                    }
+                }
+            })),
             sessions: RwLock::default(),
             running: Mutex::default(),
             remaining: AtomicUsize::new(0),
@@ -161,6 +171,34 @@ impl Dispatcher {
         }
     }
 
+    /// Holds what is sent from now on until the barrier is dropped. Only for threads that may wait.
+    pub fn hold(&self) -> Barrier {
+        self.gate.close()
+    }
+
+    /// Waits until nothing is held any more. Whether that was so in time.
+    pub fn wait_told(&self, timeout: Duration) -> bool {
+        self.gate.wait_open(timeout)
+    }
+
+    fn deliver(&self, to: &Audience, event: &Event) {
+        self.remember(to, event);
+        match to {
+            Audience::Nobody => {}
+            Audience::Session(sid) => {
+                if let Some(session) = self.session(sid) {
+                    session.send(&Arc::new(Frame::new(event)));
+                }
+            }
+            Audience::Everyone => {
+                let frame = Arc::new(Frame::new(event));
+                for session in self.sessions.read().values() {
+                    session.send(&frame);
+                }
+            }
+        }
+    }
+
     /// Keeps what a reconnecting socket is told first.
     fn remember(&self, to: &Audience, event: &Event) {
         match (event, to) {
@@ -183,21 +221,7 @@ impl Dispatcher {
 
 impl EventSink for Dispatcher {
     fn send(&self, to: &Audience, event: Event) {
-        self.remember(to, &event);
-        match to {
-            Audience::Nobody => {}
-            Audience::Session(sid) => {
-                if let Some(session) = self.session(sid) {
-                    session.send(&Arc::new(Frame::new(&event)));
-                }
-            }
-            Audience::Everyone => {
-                let frame = Arc::new(Frame::new(&event));
-                for session in self.sessions.read().values() {
-                    session.send(&frame);
-                }
-            }
-        }
+        self.gate.send((to.clone(), event));
     }
 }
 

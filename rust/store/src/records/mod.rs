@@ -2,9 +2,10 @@
 //!
 //! - [`types`]: what is stored, and the narrow [`Store`] trait.
 //! - [`sqlite`]: [`SqliteStore`], on disk or in memory.
-//! - `writer`: its writer thread and group commit.
+//! - `writer`: its writer thread and group commit; `flusher`: its flusher thread.
 //! - `schema`: tables and migrations.
 
+mod flusher;
 mod schema;
 pub mod sqlite;
 #[cfg(test)]

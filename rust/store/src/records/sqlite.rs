@@ -1,6 +1,6 @@
 //! [`SqliteStore`]: queue and history in SQLite, on disk (WAL) or in memory.
 //!
-//! Writes go to one thread (see `writer`); reads have connections of their own and never wait for it.
+//! Writes go to one thread (see `writer`), flushes to another (see `flusher`); reads have connections of their own and never wait for it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::flusher::Flusher;
 use super::schema::migrate;
 use super::types::{
     Done, FinishedPrompt, HistoryPage, JobKey, NewPrompt, Recovered, Store, StoreError, StoredPrompt,
@@ -78,8 +79,13 @@ impl SqliteStore {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         migrate(&mut connection, path)?;
+        // The flusher does what FULL would do at each commit.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
         let readers = Readers::Disk { path: path.into(), idle: Mutex::new(Vec::new()) };
-        Self::start(Arc::new(Mutex::new(connection)), readers, Some(lock), options)
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let on_disk = Some((lock, Flusher::start(log.into())?));
+        Self::start(Arc::new(Mutex::new(connection)), readers, on_disk, options)
     }
 
     /// A store that is gone with the process.
@@ -96,10 +102,10 @@ impl SqliteStore {
     fn start(
         connection: Arc<Mutex<Connection>>,
         readers: Readers,
-        lock: Option<File>,
+        on_disk: Option<(File, Flusher)>,
         options: SqliteOptions,
     ) -> Result<Self, StoreError> {
-        let on_disk = lock.is_some();
+        let (lock, flusher) = on_disk.unzip();
         let (entries, bytes) = connection.lock().query_row(
             "SELECT count(*), coalesce(sum(bytes), 0) FROM history",
             [],
@@ -113,7 +119,7 @@ impl SqliteStore {
                 entries,
                 bytes,
             },
-            on_disk,
+            flusher,
         };
         let (writes, received) = channel();
         let thread = std::thread::Builder::new()
@@ -198,8 +204,8 @@ impl Store for SqliteStore {
         self.wait(|done| Write::Release(seq, done))
     }
 
-    fn finish(&self, seq: i64, finished: FinishedPrompt) -> Result<bool, StoreError> {
-        self.wait(|done| Write::Finish(seq, Box::new(finished), done))
+    fn finish(&self, seq: i64, finished: FinishedPrompt, durable: Done<()>) -> Result<bool, StoreError> {
+        self.wait(|done| Write::Finish(seq, Box::new(finished), done, durable))
     }
 
     fn delete(&self, seqs: Vec<i64>) -> Result<(), StoreError> {

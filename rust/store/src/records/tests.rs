@@ -27,6 +27,15 @@ fn finished(id: &str) -> FinishedPrompt {
     }
 }
 
+/// Ends a prompt and waits until that is durable.
+fn finish(store: &SqliteStore, seq: i64, finished: FinishedPrompt) -> bool {
+    let (answer, answered) = channel();
+    let was_queued =
+        store.finish(seq, finished, Box::new(move |result| answer.send(result).unwrap())).unwrap();
+    answered.recv().unwrap().unwrap();
+    was_queued
+}
+
 fn history(store: &SqliteStore, page: HistoryPage) -> Vec<String> {
     let mut ids = Vec::new();
     store
@@ -62,8 +71,8 @@ fn a_prompt_is_in_the_queue_or_in_the_history_and_finishes_once() {
     for (store, _folder) in stores() {
         let seq = enqueue(&store, "a", 0.0);
         store.take(seq).unwrap();
-        assert!(store.finish(seq, finished("a")).unwrap());
-        assert!(!store.finish(seq, finished("a")).unwrap());
+        assert!(finish(&store, seq, finished("a")));
+        assert!(!finish(&store, seq, finished("a")));
         assert!(store.recover().unwrap().prompts.is_empty());
         assert_eq!(history(&store, HistoryPage::default()), ["a"]);
         assert_eq!(store.history_entry("a").unwrap().unwrap(), "{\"entry\":\"a\"}");
@@ -97,7 +106,7 @@ fn history_pages_are_the_newest_or_from_an_offset() {
         for index in 0..5 {
             let id = format!("p{index}");
             let seq = enqueue(&store, &id, 0.0);
-            store.finish(seq, finished(&id)).unwrap();
+            finish(&store, seq, finished(&id));
         }
         let page = |max_items, offset| history(&store, HistoryPage { max_items, offset });
         assert_eq!(page(Some(2), None), ["p3", "p4"]);
@@ -117,12 +126,12 @@ fn history_is_bounded_by_count_and_by_bytes() {
     let store = SqliteStore::in_memory(options).unwrap();
     for index in 0..6 {
         let seq = enqueue(&store, "x", 0.0);
-        store.finish(seq, finished(&format!("p{index}"))).unwrap();
+        finish(&store, seq, finished(&format!("p{index}")));
     }
     assert_eq!(history(&store, HistoryPage::default()), ["p3", "p4", "p5"]);
     let seq = enqueue(&store, "x", 0.0);
     let large = FinishedPrompt { entry: "x".repeat(2 << 20), ..finished("large") };
-    store.finish(seq, large).unwrap();
+    finish(&store, seq, large);
     assert_eq!(history(&store, HistoryPage::default()), ["large"]);
 }
 
@@ -153,6 +162,26 @@ fn concurrent_prompts_share_the_flush() {
     seqs.dedup();
     assert_eq!(seqs.len(), 2_000);
     assert_eq!(store.recover().unwrap().prompts.len(), 2_000);
+}
+
+#[test]
+fn what_was_committed_is_answered_as_durable_before_a_closed_store_is_gone() {
+    for (store, _folder) in stores() {
+        let (answer, answered) = channel();
+        for index in 0..50 {
+            let id = format!("p{index}");
+            let seq = enqueue(&store, &id, 0.0);
+            let answer = answer.clone();
+            let durable =
+                Box::new(move |result: Result<(), StoreError>| answer.send((index, result)).unwrap());
+            assert!(store.finish(seq, finished(&id), durable).unwrap());
+            assert!(store.history_entry(&id).unwrap().is_some(), "seen once committed");
+        }
+        drop(answer);
+        store.close();
+        let answers: Vec<_> = answered.iter().map(|(index, result)| (index, result.is_ok())).collect();
+        assert_eq!(answers, (0..50).map(|index| (index, true)).collect::<Vec<_>>());
+    }
 }
 
 #[test]

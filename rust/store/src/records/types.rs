@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Called once with the result of a write, on the writer's thread, when it is as durable as the write asks.
+/// Called once with the result of a write, on a thread of the store, when it is as durable as the write asks.
 pub type Done<T> = Box<dyn FnOnce(Result<T, StoreError>) + Send>;
 
 /// A prompt to queue.
@@ -143,7 +143,10 @@ pub trait Store: Send + Sync {
     fn release(&self, seq: i64) -> Result<(), StoreError>;
 
     /// Removes the prompt from the queue and adds its history entry, both or neither. Whether it was in the queue.
-    fn finish(&self, seq: i64, finished: FinishedPrompt) -> Result<bool, StoreError>;
+    ///
+    /// Returns when that survives the process and others see it; `durable` is called when it survives a power cut,
+    /// and dropped when the store is closed before.
+    fn finish(&self, seq: i64, finished: FinishedPrompt, durable: Done<()>) -> Result<bool, StoreError>;
 
     /// Removes prompts from the queue.
     fn delete(&self, seqs: Vec<i64>) -> Result<(), StoreError>;

@@ -1,6 +1,7 @@
-//! The writer thread: takes every write that waits, does them in one transaction, flushes once, answers all.
+//! The writer thread: takes every write that waits, does them in one transaction, and answers all.
 //!
-//! That is what lets many prompts a second be durable: while the disk flushes one batch the next gathers.
+//! What must survive a power cut is answered by the [`Flusher`] when it is on the disk; meanwhile the writer goes on.
+//! That is what lets many prompts a second be durable: one flush serves all that was committed before it.
 
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -8,6 +9,7 @@ use std::sync::mpsc::Receiver;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::flusher::{Answer, Flusher};
 use super::types::{Done, FinishedPrompt, NewPrompt, StoreError};
 
 /// Writes in one transaction; bounds how long the first of them waits for the last.
@@ -21,8 +23,8 @@ pub(super) enum Write {
     Take(i64, Done<()>),
     /// See [`super::Store::release`].
     Release(i64, Done<()>),
-    /// See [`super::Store::finish`].
-    Finish(i64, Box<FinishedPrompt>, Done<bool>),
+    /// See [`super::Store::finish`]: answered when committed, then when durable.
+    Finish(i64, Box<FinishedPrompt>, Done<bool>, Done<()>),
     /// See [`super::Store::delete`].
     Delete(Vec<i64>, Done<()>),
     /// See [`super::Store::delete_history`].
@@ -33,11 +35,13 @@ pub(super) enum Write {
     Close,
 }
 
-impl Write {
-    /// Whether it must survive a power cut before it is answered.
-    fn durable(&self) -> bool {
-        !matches!(self, Write::Take(..) | Write::Release(..))
-    }
+/// Answers that wait.
+#[derive(Default)]
+struct Answers {
+    /// For the commit.
+    committed: Vec<Answer>,
+    /// For the disk.
+    durable: Vec<Answer>,
 }
 
 /// Bounds of the history, and what it holds now.
@@ -54,16 +58,12 @@ pub(super) struct Writer {
     pub(super) connection: Arc<Mutex<Connection>>,
     pub(super) bounds: HistoryBounds,
     /// In memory there is nothing to flush.
-    pub(super) on_disk: bool,
+    pub(super) flusher: Option<Flusher>,
 }
-
-/// An answer that is held back until the transaction is committed.
-type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Writer {
     /// Writes until told to close or until nobody can write any more.
     pub(super) fn run(mut self, writes: &Receiver<Write>) {
-        let mut flushing = None;
         while let Ok(first) = writes.recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH
@@ -73,8 +73,7 @@ impl Writer {
             }
             let close = batch.iter().position(|write| matches!(write, Write::Close));
             let rest = close.map(|at| batch.split_off(at)).unwrap_or_default();
-            let durable = batch.iter().any(Write::durable);
-            self.write(batch, durable, &mut flushing);
+            self.write(batch);
             if close.is_some() {
                 drop(rest);
                 return;
@@ -82,46 +81,38 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, batch: Vec<Write>, durable: bool, flushing: &mut Option<bool>) {
+    fn write(&mut self, batch: Vec<Write>) {
         if batch.is_empty() {
             return;
         }
         let held = (self.bounds.entries, self.bounds.bytes);
         let connection = self.connection.clone();
         let mut connection = connection.lock();
-        let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
-        let result = self
-            .set_flushing(&connection, durable, flushing)
-            .and_then(|()| self.transact(&mut connection, batch, &mut answers));
+        let mut answers = Answers::default();
+        let result = self.transact(&mut connection, batch, &mut answers);
         drop(connection);
         if let Err(error) = &result {
             tracing::error!(%error, "a write failed");
             (self.bounds.entries, self.bounds.bytes) = held;
         }
-        for answer in answers {
+        for answer in answers.committed {
             answer(result.clone());
         }
-    }
-
-    /// FULL flushes the log at each commit, NORMAL leaves that to the system.
-    fn set_flushing(
-        &self,
-        connection: &Connection,
-        durable: bool,
-        flushing: &mut Option<bool>,
-    ) -> Result<(), StoreError> {
-        if self.on_disk && *flushing != Some(durable) {
-            connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
-            *flushing = Some(durable);
+        match &self.flusher {
+            Some(flusher) if result.is_ok() => {
+                if !answers.durable.is_empty() {
+                    flusher.flush(answers.durable);
+                }
+            }
+            _ => answers.durable.into_iter().for_each(|answer| answer(result.clone())),
         }
-        Ok(())
     }
 
     fn transact(
         &mut self,
         connection: &mut Connection,
         batch: Vec<Write>,
-        answers: &mut Vec<Answer>,
+        answers: &mut Answers,
     ) -> Result<(), StoreError> {
         let mut failed = None;
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -143,8 +134,9 @@ impl Writer {
         transaction: &Transaction<'_>,
         write: Write,
         skip: bool,
-        answers: &mut Vec<Answer>,
+        answers: &mut Answers,
     ) -> Result<(), StoreError> {
+        let Answers { committed, durable } = answers;
         /// Does one write unless skipped, and holds its answer back.
         fn settle<T: Send + 'static>(
             answers: &mut Vec<Answer>,
@@ -157,39 +149,40 @@ impl Writer {
                 Some(Ok(value)) => (Ok(value), Ok(())),
                 Some(Err(error)) => (Err(error.clone()), Err(error)),
             };
-            answers.push(Box::new(move |committed| done(committed.and(value))));
+            answers.push(Box::new(move |outcome| done(outcome.and(value))));
             result
         }
         match write {
-            Write::Enqueue(prompt, done) => settle(answers, done, skip, || insert(transaction, &prompt)),
-            Write::Take(seq, done) => settle(answers, done, skip, || {
+            Write::Enqueue(prompt, done) => settle(durable, done, skip, || insert(transaction, &prompt)),
+            Write::Take(seq, done) => settle(committed, done, skip, || {
                 let sql = "UPDATE queue SET running = 1, attempts = attempts + 1 WHERE seq = ?1";
                 transaction.prepare_cached(sql)?.execute([seq])?;
                 Ok(())
             }),
-            Write::Release(seq, done) => settle(answers, done, skip, || {
+            Write::Release(seq, done) => settle(committed, done, skip, || {
                 let sql =
                     "UPDATE queue SET running = 0, attempts = attempts - 1 WHERE seq = ?1 AND running = 1";
                 transaction.prepare_cached(sql)?.execute([seq])?;
                 Ok(())
             }),
-            Write::Finish(seq, finished, done) => {
-                settle(answers, done, skip, || self.finish(transaction, seq, &finished))
+            Write::Finish(seq, finished, done, on_disk) => {
+                durable.push(on_disk);
+                settle(committed, done, skip, || self.finish(transaction, seq, &finished))
             }
-            Write::Delete(seqs, done) => settle(answers, done, skip, || {
+            Write::Delete(seqs, done) => settle(durable, done, skip, || {
                 let mut delete = transaction.prepare_cached("DELETE FROM queue WHERE seq = ?1")?;
                 for seq in seqs {
                     delete.execute([seq])?;
                 }
                 Ok(())
             }),
-            Write::DeleteHistory(ids, done) => settle(answers, done, skip, || {
+            Write::DeleteHistory(ids, done) => settle(durable, done, skip, || {
                 for id in ids {
                     self.forget(transaction, &id)?;
                 }
                 Ok(())
             }),
-            Write::ClearHistory(done) => settle(answers, done, skip, || {
+            Write::ClearHistory(done) => settle(durable, done, skip, || {
                 transaction.execute("DELETE FROM history", [])?;
                 (self.bounds.entries, self.bounds.bytes) = (0, 0);
                 Ok(())

@@ -194,11 +194,15 @@ impl Session {
         if state.socket == 0 || (state.held && seq.is_some()) || state.closing.is_some() {
             return;
         }
+        // A task that found frames looks again before it waits; one that is stuck in a slow socket is left alone.
+        let was_empty = state.outbox.is_empty();
         if state.outbox.push(Queued { frame: frame.clone(), seq }).is_err() {
             state.outbox.clear();
             state.closing = Some((CLOSE_TOO_SLOW, TOO_SLOW));
         }
-        self.wake.notify_waiters();
+        if was_empty || state.closing.is_some() {
+            self.wake.notify_waiters();
+        }
     }
 
     /// Asks the attached socket to close once it has sent what waits.

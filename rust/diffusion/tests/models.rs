@@ -5,6 +5,8 @@
 mod clip;
 #[path = "models/common.rs"]
 mod common;
+#[path = "models/control.rs"]
+mod control;
 #[path = "models/loaders.rs"]
 mod loaders;
 #[path = "models/lora.rs"]

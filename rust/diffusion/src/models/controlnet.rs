@@ -94,8 +94,6 @@ impl ControlModel for ControlNet {
     }
 }
 
-/// Width of the sinusoidal embedding of each control kind.
-const KIND_EMBEDDING: usize = 256;
 /// Heads of the small transformer.
 const HEADS: usize = 8;
 
@@ -104,6 +102,8 @@ const HEADS: usize = 8;
 struct Union {
     /// A vector for every kind, `[kinds, C]`.
     task_embedding: Tensor,
+    /// Width of the sinusoidal embedding of each kind.
+    kind_width: usize,
     /// Blocks over the two tokens of control picture and latent.
     layers: Vec<Layer>,
     spatial_ch_projs: Linear,
@@ -113,8 +113,10 @@ struct Union {
 impl Union {
     fn new(weights: &Weights) -> Result<Self> {
         let linear = |name: &str| Linear::new(&weights.sub(name));
+        let kinds = weights.dim("task_embedding", 0)?.max(1);
         Ok(Self {
             task_embedding: weights.get("task_embedding")?,
+            kind_width: weights.dim("control_add_embedding.linear_1.weight", 1)? / kinds,
             // The name is misspelt in the published files.
             layers: (0..weights.count("transformer_layes"))
                 .map(|i| {
@@ -135,7 +137,7 @@ impl Union {
         let kinds = self.task_embedding.dim(0)?;
         let flags: Vec<f32> = (0..kinds).map(|i| f32::from(u8::from(kind == Some(i)))).collect();
         let flags = Tensor::from_vec(flags, kinds, like.device())?;
-        let embedding = timestep_embedding(&flags, KIND_EMBEDDING)?.flatten_all()?.unsqueeze(0)?;
+        let embedding = timestep_embedding(&flags, self.kind_width)?.flatten_all()?.unsqueeze(0)?;
         let embedding = embedding.to_dtype(self.task_embedding.dtype())?;
         let (first, second) = &self.control_add_embedding;
         let embedding = second.forward(&first.forward(&embedding)?.silu()?)?;

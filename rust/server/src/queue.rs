@@ -149,13 +149,12 @@ impl JobQueue {
     /// Puts a prompt that is in the store into the queue.
     pub fn admit(&self, prompt: QueuedPrompt) {
         let place = Place(prompt.number, prompt.seq);
-        let remaining = {
-            let mut state = self.state.lock();
-            state.pending.insert(place, Arc::new(prompt));
-            state.remaining()
-        };
+        let mut state = self.state.lock();
+        state.pending.insert(place, Arc::new(prompt));
+        // Told before a worker can take the prompt, or its first events would come before this one.
+        self.tell(state.remaining());
+        drop(state);
         self.changed.notify_one();
-        self.tell(remaining);
     }
 
     /// Waits for work. The prompt counts as running, and its attempt is in the store, when this returns.

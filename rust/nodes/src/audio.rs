@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
 use rushlight_runtime::Audio;
 
+use crate::memory;
 use crate::picture::pixels::{tensor, values};
 use crate::prelude::*;
 
@@ -17,9 +17,6 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "AudioConcat", audio_concat_schema, audio_concat);
     add(registry, "AudioMerge", audio_merge_schema, audio_merge);
 }
-
-/// Samples a sound made here may have.
-const MAX_SAMPLES: f64 = 1e9;
 
 fn value(waveform: Tensor, sample_rate: u32) -> Value {
     Value::Audio(Arc::new(Audio { waveform, sample_rate }))
@@ -41,11 +38,8 @@ fn empty_audio_schema(_: &dyn Host) -> NodeSchema {
 fn empty_audio(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let rate = inputs.size("sample_rate")?;
     let length = (inputs.float("duration")? * rate as f64).round_ties_even().max(0.0);
-    if length > MAX_SAMPLES {
-        return Err(NodeError::value(format!("{length} samples are too many, the limit is {MAX_SAMPLES}")));
-    }
     let rate = u32::try_from(rate).map_err(|_| NodeError::value("sample_rate is out of range"))?;
-    output(Tensor::zeros((1, inputs.size("channels")?, length as usize), DType::F32, &Device::Cpu)?, rate)
+    output(memory::zeros("a sound", &[1, inputs.size("channels")?, length as usize])?, rate)
 }
 
 fn audio_adjust_volume_schema(_: &dyn Host) -> NodeSchema {
@@ -135,8 +129,8 @@ fn audio_concat(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     let (first, second, rate) = same_rate(inputs.audio("audio1")?, inputs.audio("audio2")?)?;
     let (first, second) = same_channels(first, second)?;
     let joined = match inputs.str("direction")? {
-        "before" => Tensor::cat(&[&second, &first], 2)?,
-        _ => Tensor::cat(&[&first, &second], 2)?,
+        "before" => memory::cat(&[&second, &first], 2)?,
+        _ => memory::cat(&[&first, &second], 2)?,
     };
     output(joined, rate)
 }
@@ -194,6 +188,11 @@ pub(crate) fn resample(waveform: &Tensor, from: u32, to: u32) -> Result<Tensor, 
     let (from, to) = (from as usize / divisor, to as usize / divisor);
     let base = from.min(to) as f64 * ROLLOFF;
     let width = (FILTER_WIDTH * from as f64 / base).ceil() as usize;
+    let (batch, channels, length) = waveform.dims3()?;
+    let new_length = to.saturating_mul(length).div_ceil(from);
+    // Rates without a common divisor have a long kernel for each of many phases.
+    memory::check_shape("the filter of the resampling", &[to, 2 * width + from], size_of::<f32>())?;
+    let mut data = memory::numbers(&[batch, channels, new_length])?;
     // One kernel for each place of a new sample between old ones.
     let kernels: Vec<Vec<f32>> = (0..to)
         .map(|phase| {
@@ -209,9 +208,6 @@ pub(crate) fn resample(waveform: &Tensor, from: u32, to: u32) -> Result<Tensor, 
                 .collect()
         })
         .collect();
-    let (batch, channels, length) = waveform.dims3()?;
-    let new_length = (to * length).div_ceil(from);
-    let mut data = Vec::with_capacity(batch * channels * new_length);
     for channel in values(waveform)?.chunks(length.max(1)) {
         for index in 0..new_length {
             let (block, phase) = (index / to, index % to);

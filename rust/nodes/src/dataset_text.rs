@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -17,12 +18,26 @@ pub(crate) fn register(registry: &mut Registry) {
 }
 
 fn each(inputs: &Inputs, f: impl Fn(&str) -> String) -> Result<NodeOutput, NodeError> {
-    let one = |value: &Value| match value {
-        Value::String(text) => Ok(Value::String(f(text).into())),
+    each_checked(inputs, |text| Ok(f(text)))
+}
+
+/// As [`each`], by a function that can fail. The results together are one value, so their length is bounded together.
+fn each_checked(
+    inputs: &Inputs,
+    f: impl Fn(&str) -> Result<String, NodeError>,
+) -> Result<NodeOutput, NodeError> {
+    let mut total = 0usize;
+    let mut one = |value: &Value| match value {
+        Value::String(text) => {
+            let result = f(text)?;
+            total = total.saturating_add(result.len());
+            memory::check_text(total)?;
+            Ok(Value::String(result.into()))
+        }
         other => Err(NodeError::new("TypeError", format!("'texts' must be STRING, got {}", other.kind()))),
     };
     let texts = match inputs.value("texts")? {
-        Value::List(items) => items.iter().map(one).collect::<Result<Vec<_>, _>>()?,
+        Value::List(items) => items.iter().map(&mut one).collect::<Result<Vec<_>, _>>()?,
         text => vec![one(text)?],
     };
     Ok(NodeOutput::one(Value::List(Arc::new(texts))))
@@ -71,7 +86,7 @@ fn replace_text_schema(_: &dyn Host) -> NodeSchema {
 }
 fn replace_text(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (find, replace) = (inputs.str("find")?, inputs.str("replace")?);
-    each(inputs, |text| text.replace(find, replace))
+    each_checked(inputs, |text| memory::replace_text(text, find, replace))
 }
 
 fn strip_whitespace_schema(_: &dyn Host) -> NodeSchema {

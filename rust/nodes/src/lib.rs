@@ -9,10 +9,13 @@ mod dataset_text;
 mod define;
 #[cfg(any(test, feature = "goldens"))]
 pub mod goldens;
+#[cfg(test)]
+mod hostile;
 mod image;
 mod latent;
 mod logic;
 mod mask;
+mod memory;
 mod missing;
 mod model;
 mod picture;
@@ -21,11 +24,15 @@ mod primitive;
 mod pytext;
 mod rebatch;
 mod regex;
+mod settings;
 mod sigmas;
 mod spec;
 #[cfg(any(test, feature = "goldens"))]
 mod testing;
 mod text;
 
-pub use catalog::register;
+pub use catalog::{register, register_with};
 pub use missing::{Missing, missing};
+pub use rushlight_diffusion::precision::{PartPrecision, Precision};
+pub use rushlight_diffusion::weights::FileDtype;
+pub use settings::Settings;

@@ -31,7 +31,7 @@ fn solid_mask_schema(_: &dyn Host) -> NodeSchema {
 }
 fn solid_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (height, width) = (inputs.size("height")?, inputs.size("width")?);
-    output(Pixels::filled(1, height, width, 1, inputs.float("value")? as f32))
+    output(Pixels::filled(1, height, width, 1, inputs.float("value")? as f32)?)
 }
 
 fn invert_mask_schema(_: &dyn Host) -> NodeSchema {
@@ -52,7 +52,7 @@ fn crop_mask_schema(_: &dyn Host) -> NodeSchema {
 }
 fn crop_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (x, y) = (inputs.size("x")?, inputs.size("y")?);
-    output(mask(inputs, "mask")?.crop(y, x, inputs.size("height")?, inputs.size("width")?))
+    output(mask(inputs, "mask")?.crop(y, x, inputs.size("height")?, inputs.size("width")?)?)
 }
 
 fn threshold_mask_schema(_: &dyn Host) -> NodeSchema {
@@ -88,7 +88,7 @@ fn feather_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     };
     output(Pixels::build(m.batch, m.height, m.width, 1, |b, y, x, _| {
         m.at(b, y, x, 0) * near(x, left) * far(x, m.width, right) * near(y, top) * far(y, m.height, bottom)
-    }))
+    })?)
 }
 
 fn grow_mask_schema(_: &dyn Host) -> NodeSchema {
@@ -102,11 +102,11 @@ fn grow_mask_schema(_: &dyn Host) -> NodeSchema {
 }
 fn grow_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let tapered = inputs.bool("tapered_corners")?;
-    output(grow(mask(inputs, "mask")?, inputs.int("expand")?, tapered))
+    output(grow(mask(inputs, "mask")?, inputs.int("expand")?, tapered)?)
 }
 
 /// Grows (or, below 0, shrinks) what is set by so many pixels; tapered corners leave the diagonals out of each step.
-pub(crate) fn grow(mut m: Pixels, expand: i128, tapered: bool) -> Pixels {
+pub(crate) fn grow(mut m: Pixels, expand: i128, tapered: bool) -> Result<Pixels, NodeError> {
     let pick = |a: f32, b: f32| if expand > 0 { a.max(b) } else { a.min(b) };
     for _ in 0..expand.unsigned_abs() {
         let next = Pixels::build(m.batch, m.height, m.width, 1, |b, y, x, _| {
@@ -119,14 +119,14 @@ pub(crate) fn grow(mut m: Pixels, expand: i128, tapered: bool) -> Pixels {
                 }
             }
             best
-        });
+        })?;
         // Once nothing changes, further steps change nothing either.
         if next == m {
             break;
         }
         m = next;
     }
-    m
+    Ok(m)
 }
 
 fn mask_composite_schema(_: &dyn Host) -> NodeSchema {
@@ -153,10 +153,10 @@ fn mask_composite(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeEr
         "xor" => truth(both(d, s).0 ^ both(d, s).1),
         _ => d,
     };
-    let source = source.with_batch(destination.batch);
+    let source = source.with_batch(destination.batch)?;
     for b in 0..destination.batch {
-        for y in top..destination.height.min(top + source.height) {
-            for x in left..destination.width.min(left + source.width) {
+        for y in top..destination.height.min(top.saturating_add(source.height)) {
+            for x in left..destination.width.min(left.saturating_add(source.width)) {
                 let index = destination.index(b, y, x, 0);
                 let s = source.at(b, y - top, x - left, 0);
                 if let Some(value) = destination.data.get_mut(index) {
@@ -179,12 +179,5 @@ fn batch_masks_node_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("MASK"))
 }
 fn batch_masks_node(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let masks = grown(inputs, "masks")
-        .into_iter()
-        .map(|value| match value {
-            Value::Mask(tensor) => Pixels::from_mask(tensor),
-            other => Err(NodeError::new("TypeError", format!("'masks' must be MASK, got {}", other.kind()))),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    output(crate::image::basic::join_batches(&masks)?)
+    output(crate::image::basic::join_grown(inputs, "masks", "MASK")?)
 }

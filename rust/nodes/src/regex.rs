@@ -2,6 +2,7 @@
 
 use fancy_regex::{Captures, Regex, RegexBuilder};
 
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -13,6 +14,9 @@ pub(crate) fn register(registry: &mut Registry) {
 
 /// Steps that a match may take before it is given up: keeps a hostile pattern from holding the server.
 const BACKTRACKS: usize = 10_000_000;
+
+/// Matches that are looked for in one text.
+const MAX_MATCHES: usize = 1 << 20;
 
 /// The pattern of the inputs with its flags; missing flags are off.
 fn pattern(inputs: &Inputs) -> Result<Regex, NodeError> {
@@ -75,17 +79,27 @@ fn regex_extract(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
     let text = inputs.str("string")?;
     let Ok(pattern) = pattern(inputs) else { return Ok(NodeOutput::one(Value::String("".into()))) };
     let index = inputs.size("group_index")?;
-    let found = matches(&pattern, text, 0).map_err(failed)?;
+    let found = matches(&pattern, text, 0)?;
     let last_group = pattern.captures_len().saturating_sub(1);
-    let all = |pick: &dyn Fn(&Captures<'_>) -> String| found.iter().map(pick).collect::<Vec<_>>().join("\n");
+    let all = |pick: &dyn Fn(&Captures<'_>) -> String| -> Result<String, NodeError> {
+        let mut joined = String::new();
+        for (index, captures) in found.iter().enumerate() {
+            if index > 0 {
+                joined.push('\n');
+            }
+            joined.push_str(&pick(captures));
+            memory::check_text(joined.len())?;
+        }
+        Ok(joined)
+    };
     let result = match inputs.str("mode")? {
         "First Match" => found.first().map(|captures| group(captures, 0)).unwrap_or_default(),
         // What Python's `findall` gives: groups where there are any.
-        "All Matches" => all(&|captures| group(captures, usize::from(last_group > 0))),
+        "All Matches" => all(&|captures| group(captures, usize::from(last_group > 0)))?,
         "First Group" if index <= last_group => {
             found.first().map(|captures| group(captures, index)).unwrap_or_default()
         }
-        "All Groups" if index <= last_group => all(&|captures| group(captures, index)),
+        "All Groups" if index <= last_group => all(&|captures| group(captures, index))?,
         _ => String::new(),
     };
     Ok(NodeOutput::one(Value::String(result.into())))
@@ -143,20 +157,22 @@ fn regex_replace_schema(_: &dyn Host) -> NodeSchema {
 fn regex_replace(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (text, template) = (inputs.str("string")?, inputs.str("replace")?);
     let count = if inputs.present("count").is_some() { inputs.size("count")? } else { 0 };
-    let replaced = replace(&pattern(inputs)?, text, template, count).map_err(failed)?;
+    let replaced = replace(&pattern(inputs)?, text, template, count)?;
     Ok(NodeOutput::one(Value::String(replaced.into())))
 }
 
 /// The first `count` matches (all if 0). As in Python, an empty match may follow another match directly.
-fn matches<'t>(
-    pattern: &Regex,
-    text: &'t str,
-    count: usize,
-) -> Result<Vec<Captures<'t>>, fancy_regex::Error> {
+fn matches<'t>(pattern: &Regex, text: &'t str, count: usize) -> Result<Vec<Captures<'t>>, NodeError> {
     let mut found = Vec::new();
     let mut from = 0;
     while (count == 0 || found.len() < count) && from <= text.len() {
-        let Some(captures) = pattern.captures_from_pos(text, from)? else { break };
+        if found.len() >= MAX_MATCHES {
+            return Err(NodeError::new(
+                "MemoryError",
+                format!("the regular expression has more than {MAX_MATCHES} matches"),
+            ));
+        }
+        let Some(captures) = pattern.captures_from_pos(text, from).map_err(failed)? else { break };
         let Some(whole) = captures.get(0) else { break };
         from = whole.end();
         if whole.as_str().is_empty() {
@@ -168,7 +184,7 @@ fn matches<'t>(
 }
 
 /// The text with the first `count` matches (all if 0) replaced.
-fn replace(pattern: &Regex, text: &str, template: &str, count: usize) -> Result<String, fancy_regex::Error> {
+fn replace(pattern: &Regex, text: &str, template: &str, count: usize) -> Result<String, NodeError> {
     let mut result = String::with_capacity(text.len());
     let mut copied = 0;
     for captures in matches(pattern, text, count)? {
@@ -176,6 +192,7 @@ fn replace(pattern: &Regex, text: &str, template: &str, count: usize) -> Result<
         result.push_str(text.get(copied..whole.start()).unwrap_or_default());
         result.push_str(&expand(template, &captures));
         copied = whole.end();
+        memory::check_text(result.len())?;
     }
     result.push_str(text.get(copied..).unwrap_or_default());
     Ok(result)

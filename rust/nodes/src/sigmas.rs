@@ -29,10 +29,20 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "SamplingPercentToSigma", sampling_percent_to_sigma_schema, sampling_percent_to_sigma);
 }
 
+/// Sigmas that a schedule may be extended to.
+const MAX_SIGMAS: usize = 1_000_000;
+
 /// The SIGMAS of an input.
 pub(crate) fn sigmas(inputs: &Inputs, name: &str) -> Result<Vec<f64>, NodeError> {
     let values = crate::picture::pixels::values(inputs.sigmas(name)?)?;
     Ok(values.into_iter().map(f64::from).collect())
+}
+
+/// The number of steps of a schedule.
+fn steps(inputs: &Inputs) -> Result<usize, NodeError> {
+    let steps = inputs.size("steps")?;
+    schedulers::check_steps(steps).map_err(engine)?;
+    Ok(steps)
 }
 
 fn value(sigmas: Vec<f64>) -> Result<Value, NodeError> {
@@ -54,71 +64,62 @@ fn basic_scheduler_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn basic_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let (steps, denoise) = (inputs.size("steps")?, inputs.float("denoise")?);
+    let (count, denoise) = (steps(inputs)?, inputs.float("denoise")?);
     if denoise <= 0.0 {
         return output(Vec::new());
     }
     // A part of the way is the end of a longer schedule.
-    let total = if denoise < 1.0 { (steps as f64 / denoise) as usize } else { steps };
+    let total = if denoise < 1.0 { (count as f64 / denoise) as usize } else { count };
     let model = model(inputs, "model")?;
     let schedule = schedulers::schedule(&model.sampling, inputs.str("scheduler")?, total).map_err(engine)?;
-    let start = schedule.len().saturating_sub(steps + 1);
+    let start = schedule.len().saturating_sub(count + 1);
     output(schedule.get(start..).unwrap_or(&[]).to_vec())
 }
 
-fn karras_scheduler_schema(_: &dyn Host) -> NodeSchema {
-    v3("KarrasScheduler", "sampling/custom_sampling/schedulers", "custom_sampler")
+/// The start of a schema of schedules between two levels.
+fn between_levels(name: &str) -> NodeSchema {
+    v3(name, "sampling/custom_sampling/schedulers", "custom_sampler")
         .input(int("steps", 20, 1, 10000))
         .input(float("sigma_max", 14.614642, 0.0, 5000.0).opt("round", false).step(0.01))
         .input(float("sigma_min", 0.0291675, 0.0, 5000.0).opt("round", false).step(0.01))
+}
+
+fn karras_scheduler_schema(_: &dyn Host) -> NodeSchema {
+    between_levels("KarrasScheduler")
         .input(float("rho", 7.0, 0.0, 100.0).opt("round", false).step(0.01))
         .output(OutputSpec::new("SIGMAS"))
 }
 fn karras_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (min, max) = (inputs.float("sigma_min")?, inputs.float("sigma_max")?);
-    output(schedulers::karras(inputs.size("steps")?, min, max, inputs.float("rho")?))
+    output(schedulers::karras(steps(inputs)?, min, max, inputs.float("rho")?))
 }
 
 fn exponential_scheduler_schema(_: &dyn Host) -> NodeSchema {
-    v3("ExponentialScheduler", "sampling/custom_sampling/schedulers", "custom_sampler")
-        .input(int("steps", 20, 1, 10000))
-        .input(float("sigma_max", 14.614642, 0.0, 5000.0).opt("round", false).step(0.01))
-        .input(float("sigma_min", 0.0291675, 0.0, 5000.0).opt("round", false).step(0.01))
-        .output(OutputSpec::new("SIGMAS"))
+    between_levels("ExponentialScheduler").output(OutputSpec::new("SIGMAS"))
 }
 fn exponential_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    output(schedulers::exponential(
-        inputs.size("steps")?,
-        inputs.float("sigma_min")?,
-        inputs.float("sigma_max")?,
-    ))
+    output(schedulers::exponential(steps(inputs)?, inputs.float("sigma_min")?, inputs.float("sigma_max")?))
 }
 
 fn polyexponential_scheduler_schema(_: &dyn Host) -> NodeSchema {
-    v3("PolyexponentialScheduler", "sampling/custom_sampling/schedulers", "custom_sampler")
-        .input(int("steps", 20, 1, 10000))
-        .input(float("sigma_max", 14.614642, 0.0, 5000.0).opt("round", false).step(0.01))
-        .input(float("sigma_min", 0.0291675, 0.0, 5000.0).opt("round", false).step(0.01))
+    between_levels("PolyexponentialScheduler")
         .input(float("rho", 1.0, 0.0, 100.0).opt("round", false).step(0.01))
         .output(OutputSpec::new("SIGMAS"))
 }
 fn polyexponential_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (min, max) = (inputs.float("sigma_min")?, inputs.float("sigma_max")?);
-    output(nodes::polyexponential(inputs.size("steps")?, min, max, inputs.float("rho")?))
+    output(nodes::polyexponential(steps(inputs)?, min, max, inputs.float("rho")?))
 }
 
 fn laplace_scheduler_schema(_: &dyn Host) -> NodeSchema {
-    v3("LaplaceScheduler", "sampling/custom_sampling/schedulers", "custom_sampler")
-        .input(int("steps", 20, 1, 10000))
-        .input(float("sigma_max", 14.614642, 0.0, 5000.0).opt("round", false).step(0.01))
-        .input(float("sigma_min", 0.0291675, 0.0, 5000.0).opt("round", false).step(0.01))
+    between_levels("LaplaceScheduler")
         .input(float("mu", 0.0, -10.0, 10.0).opt("round", false).step(0.1))
         .input(float("beta", 0.5, 0.0, 10.0).opt("round", false).step(0.1))
         .output(OutputSpec::new("SIGMAS"))
 }
 fn laplace_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (min, max) = (inputs.float("sigma_min")?, inputs.float("sigma_max")?);
-    output(nodes::laplace(inputs.size("steps")?, min, max, inputs.float("mu")?, inputs.float("beta")?))
+    output(nodes::laplace(steps(inputs)?, min, max, inputs.float("mu")?, inputs.float("beta")?))
 }
 
 fn vp_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -131,7 +132,7 @@ fn vp_scheduler_schema(_: &dyn Host) -> NodeSchema {
 }
 fn vp_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (beta_d, beta_min) = (inputs.float("beta_d")?, inputs.float("beta_min")?);
-    output(nodes::variance_preserving(inputs.size("steps")?, beta_d, beta_min, inputs.float("eps_s")?))
+    output(nodes::variance_preserving(steps(inputs)?, beta_d, beta_min, inputs.float("eps_s")?))
 }
 
 fn beta_sampling_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -145,7 +146,7 @@ fn beta_sampling_scheduler_schema(_: &dyn Host) -> NodeSchema {
 fn beta_sampling_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let model = model(inputs, "model")?;
     let (alpha, beta) = (inputs.float("alpha")?, inputs.float("beta")?);
-    output(schedulers::beta(&model.sampling, inputs.size("steps")?, alpha, beta))
+    output(schedulers::beta(&model.sampling, steps(inputs)?, alpha, beta))
 }
 
 fn sd_turbo_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -157,7 +158,7 @@ fn sd_turbo_scheduler_schema(_: &dyn Host) -> NodeSchema {
 }
 fn sd_turbo_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let model = model(inputs, "model")?;
-    output(nodes::sd_turbo(&model.sampling, inputs.size("steps")?, inputs.float("denoise")?))
+    output(nodes::sd_turbo(&model.sampling, steps(inputs)?, inputs.float("denoise")?))
 }
 
 fn align_your_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -168,8 +169,8 @@ fn align_your_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn align_your_steps_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let (steps, denoise) = (inputs.size("steps")?, inputs.float("denoise")?);
-    output(nodes::align_your_steps(inputs.str("model_type")?, steps, denoise).map_err(engine)?)
+    let (count, denoise) = (steps(inputs)?, inputs.float("denoise")?);
+    output(nodes::align_your_steps(inputs.str("model_type")?, count, denoise).map_err(engine)?)
 }
 
 fn gits_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -180,8 +181,8 @@ fn gits_scheduler_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn gits_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let (coefficient, steps) = (inputs.float("coeff")?, inputs.size("steps")?);
-    output(nodes::gits(coefficient, steps, inputs.float("denoise")?).map_err(engine)?)
+    let coefficient = inputs.float("coeff")?;
+    output(nodes::gits(coefficient, steps(inputs)?, inputs.float("denoise")?).map_err(engine)?)
 }
 
 fn optimal_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -192,8 +193,8 @@ fn optimal_steps_scheduler_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn optimal_steps_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let (steps, denoise) = (inputs.size("steps")?, inputs.float("denoise")?);
-    output(nodes::optimal_steps(inputs.str("model_type")?, steps, denoise).map_err(engine)?)
+    let (count, denoise) = (steps(inputs)?, inputs.float("denoise")?);
+    output(nodes::optimal_steps(inputs.str("model_type")?, count, denoise).map_err(engine)?)
 }
 
 fn ltxv_scheduler_schema(_: &dyn Host) -> NodeSchema {
@@ -213,7 +214,7 @@ fn ltxv_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeEr
         None => None,
     };
     output(nodes::ltxv(
-        inputs.size("steps")?,
+        steps(inputs)?,
         inputs.float("max_shift")?,
         inputs.float("base_shift")?,
         inputs.bool("stretch")?,
@@ -230,7 +231,7 @@ fn flux2_scheduler_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn flux2_scheduler(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    output(nodes::flux2(inputs.size("steps")?, inputs.size("width")?, inputs.size("height")?))
+    output(nodes::flux2(steps(inputs)?, inputs.size("width")?, inputs.size("height")?))
 }
 
 fn manual_sigmas_schema(_: &dyn Host) -> NodeSchema {
@@ -296,9 +297,14 @@ fn extend_intermediate_sigmas_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SIGMAS"))
 }
 fn extend_intermediate_sigmas(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let sigmas = sigmas(inputs, "sigmas")?;
+    // Each of a chain of these nodes multiplies their number.
+    if sigmas.len().saturating_mul(steps(inputs)?) > MAX_SIGMAS {
+        return Err(NodeError::value(format!("more than {MAX_SIGMAS} sigmas are too many")));
+    }
     let extended = nodes::extend_intermediate(
-        &sigmas(inputs, "sigmas")?,
-        inputs.size("steps")?,
+        &sigmas,
+        steps(inputs)?,
         inputs.float("start_at_sigma")?,
         inputs.float("end_at_sigma")?,
         inputs.str("spacing")?,

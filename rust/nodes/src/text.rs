@@ -1,5 +1,6 @@
 //! Strings.
 
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -32,7 +33,9 @@ fn string_concatenate_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("STRING"))
 }
 fn string_concatenate(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    output([inputs.str("string_a")?, inputs.str("string_b")?].join(inputs.str("delimiter")?))
+    let (a, b, delimiter) = (inputs.str("string_a")?, inputs.str("string_b")?, inputs.str("delimiter")?);
+    memory::check_text(a.len() + b.len() + delimiter.len())?;
+    output([a, b].join(delimiter))
 }
 
 fn string_substring_schema(_: &dyn Host) -> NodeSchema {
@@ -78,6 +81,7 @@ fn case_converter_schema(_: &dyn Host) -> NodeSchema {
 }
 fn case_converter(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let text = inputs.str("string")?;
+    memory::check_text(text.len())?;
     output(match inputs.str("mode")? {
         "UPPERCASE" => text.to_uppercase(),
         "lowercase" => text.to_lowercase(),
@@ -167,7 +171,7 @@ fn string_replace_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("STRING"))
 }
 fn string_replace(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    output(inputs.str("string")?.replace(inputs.str("find")?, inputs.str("replace")?))
+    output(memory::replace_text(inputs.str("string")?, inputs.str("find")?, inputs.str("replace")?)?)
 }
 
 fn string_contains_schema(_: &dyn Host) -> NodeSchema {

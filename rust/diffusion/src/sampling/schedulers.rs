@@ -28,11 +28,20 @@ pub const SCHEDULERS: &[(&str, SchedulerFn)] = &[
     ("kl_optimal", |model, steps| kl_optimal(steps, model.sigma_min(), model.sigma_max())),
 ];
 
-/// The whole schedule `name` of `steps` steps: `steps + 1` sigmas (some schedules differ), the last 0.
-pub fn schedule(model: &ModelSampling, name: &str, steps: usize) -> Result<Vec<f64>> {
+/// Checks a number of steps, of which every schedule makes a list.
+///
+/// # Errors
+/// [`Error::Limit`] beyond [`MAX_STEPS`].
+pub fn check_steps(steps: usize) -> Result<()> {
     if steps > MAX_STEPS {
         return Err(Error::Limit { what: "steps".to_owned(), found: steps as u64, limit: MAX_STEPS as u64 });
     }
+    Ok(())
+}
+
+/// The whole schedule `name` of `steps` steps: `steps + 1` sigmas (some schedules differ), the last 0.
+pub fn schedule(model: &ModelSampling, name: &str, steps: usize) -> Result<Vec<f64>> {
+    check_steps(steps)?;
     let (_, function) = SCHEDULERS
         .iter()
         .find(|(known, _)| *known == name)
@@ -54,7 +63,9 @@ pub fn ksampler_sigmas(
     denoise: f64,
     discard_penultimate: bool,
 ) -> Result<Vec<f64>> {
+    check_steps(steps)?;
     let whole = |steps: usize| -> Result<Vec<f64>> {
+        check_steps(steps)?;
         if !discard_penultimate {
             return schedule(model, name, steps);
         }

@@ -1,5 +1,6 @@
 //! Batches, cuts, turns and other rearrangements of pictures.
 
+use crate::memory;
 use crate::picture::resize::resize_cropped;
 use crate::prelude::*;
 
@@ -35,25 +36,26 @@ pub(crate) fn image(pixels: Pixels) -> Result<NodeOutput, NodeError> {
 pub(crate) fn join_batches(batches: &[Pixels]) -> Result<Pixels, NodeError> {
     let Some(first) = batches.first() else { return Err(NodeError::value("there are no images to join")) };
     let channels = batches.iter().map(|batch| batch.channels).max().unwrap_or(first.channels);
-    let mut joined = with_channels(first, channels);
+    let pictures = batches.iter().map(|batch| batch.batch).fold(0, usize::saturating_add);
+    let mut data = memory::numbers(&[pictures, first.height, first.width, channels])?;
+    data.extend(with_channels(first, channels)?.data);
     for batch in batches.iter().skip(1) {
         let batch = resize_cropped(
-            &with_channels(batch, channels),
+            &with_channels(batch, channels)?,
             first.height,
             first.width,
             Method::Bilinear,
             "center",
         )?;
-        joined.batch += batch.batch;
-        joined.data.extend(batch.data);
+        data.extend(batch.data);
     }
-    Ok(joined)
+    Ok(Pixels { batch: pictures, height: first.height, width: first.width, channels, data })
 }
 
 /// The same with further channels of 1, or without the last ones.
-pub(crate) fn with_channels(pixels: &Pixels, channels: usize) -> Pixels {
+pub(crate) fn with_channels(pixels: &Pixels, channels: usize) -> Result<Pixels, NodeError> {
     if pixels.channels == channels {
-        return pixels.clone();
+        return Ok(pixels.clone());
     }
     Pixels::build(pixels.batch, pixels.height, pixels.width, channels, |b, y, x, c| {
         if c < pixels.channels { pixels.at(b, y, x, c) } else { 1.0 }
@@ -93,16 +95,22 @@ fn batch_images_node_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("IMAGE"))
 }
 fn batch_images_node(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let batches = grown(inputs, "images")
+    image(join_grown(inputs, "images", "IMAGE")?)
+}
+
+/// The pictures or masks of an input that takes any number of sockets of type `kind`, behind each other.
+pub(crate) fn join_grown(inputs: &Inputs, name: &str, kind: &str) -> Result<Pixels, NodeError> {
+    let batches = grown(inputs, name)
         .into_iter()
         .map(|value| match value {
-            Value::Image(tensor) => Pixels::from_image(tensor),
+            Value::Image(tensor) if kind == "IMAGE" => Pixels::from_image(tensor),
+            Value::Mask(tensor) if kind == "MASK" => Pixels::from_mask(tensor),
             other => {
-                Err(NodeError::new("TypeError", format!("'images' must be IMAGE, got {}", other.kind())))
+                Err(NodeError::new("TypeError", format!("'{name}' must be {kind}, got {}", other.kind())))
             }
         })
         .collect::<Result<Vec<_>, _>>()?;
-    image(join_batches(&batches)?)
+    join_batches(&batches)
 }
 
 fn repeat_image_batch_schema(_: &dyn Host) -> NodeSchema {
@@ -113,8 +121,8 @@ fn repeat_image_batch_schema(_: &dyn Host) -> NodeSchema {
 }
 fn repeat_image_batch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let pixels = pixels(inputs, "image")?;
-    let count = pixels.batch * inputs.size("amount")?;
-    image(pixels.with_batch(count))
+    let count = pixels.batch.saturating_mul(inputs.size("amount")?);
+    image(pixels.with_batch(count)?)
 }
 
 fn image_from_batch_schema(_: &dyn Host) -> NodeSchema {
@@ -142,7 +150,7 @@ fn empty_image_schema(_: &dyn Host) -> NodeSchema {
 }
 fn empty_image(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (batch, height, width) = (inputs.size("batch_size")?, inputs.size("height")?, inputs.size("width")?);
-    image(Pixels::build(batch, height, width, 3, colour(inputs.size("color")?)))
+    image(Pixels::build(batch, height, width, 3, colour(inputs.size("color")?))?)
 }
 
 /// A colour as a function of the channel.
@@ -168,7 +176,7 @@ fn image_crop(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError>
     let pixels = pixels(inputs, "image")?;
     let x = inputs.size("x")?.min(pixels.width.saturating_sub(1));
     let y = inputs.size("y")?.min(pixels.height.saturating_sub(1));
-    image(pixels.crop(y, x, inputs.size("height")?, inputs.size("width")?))
+    image(pixels.crop(y, x, inputs.size("height")?, inputs.size("width")?)?)
 }
 
 fn image_flip_schema(_: &dyn Host) -> NodeSchema {
@@ -184,7 +192,7 @@ fn image_flip(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError>
         let y = if rows { p.height - 1 - y } else { y };
         let x = if columns { p.width - 1 - x } else { x };
         p.at(b, y, x, c)
-    }))
+    })?)
 }
 
 fn image_rotate_schema(_: &dyn Host) -> NodeSchema {
@@ -205,7 +213,7 @@ fn image_rotate(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
         r if r.starts_with("180") => p.at(b, p.height - 1 - y, p.width - 1 - x, c),
         r if r.starts_with("270") => p.at(b, x, p.width - 1 - y, c),
         _ => p.at(b, y, x, c),
-    }))
+    })?)
 }
 
 fn image_pad_for_outpaint_schema(_: &dyn Host) -> NodeSchema {
@@ -225,12 +233,15 @@ fn image_pad_for_outpaint(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput
     let (left, top) = (inputs.size("left")?, inputs.size("top")?);
     let (right, bottom) = (inputs.size("right")?, inputs.size("bottom")?);
     let feathering = inputs.size("feathering")?;
-    let (height, width) = (p.height + top + bottom, p.width + left + right);
+    let padded =
+        |length: usize, before: usize, after: usize| length.saturating_add(before).saturating_add(after);
+    let (height, width) = (padded(p.height, top, bottom), padded(p.width, left, right));
+    memory::check_shape("the padded image", &[p.batch, height, width, p.channels], size_of::<f32>())?;
     let inside =
         |y: usize, x: usize| (top..top + p.height).contains(&y) && (left..left + p.width).contains(&x);
     let padded = Pixels::build(p.batch, height, width, p.channels, |b, y, x, c| {
         if inside(y, x) { p.at(b, y - top, x - left, c) } else { 0.5 }
-    });
+    })?;
     let feather = feathering > 0 && feathering * 2 < p.height && feathering * 2 < p.width;
     let mask = Pixels::build(1, height, width, 1, |_, y, x, _| {
         if !inside(y, x) {
@@ -257,7 +268,7 @@ fn image_pad_for_outpaint(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput
         }
         let v = (feathering - nearest) as f32 / feathering as f32;
         v * v
-    });
+    })?;
     Ok(NodeOutput::values([Value::Image(padded.into_image()?), Value::Mask(mask.into_mask()?)]))
 }
 
@@ -295,7 +306,7 @@ fn image_to_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
             format!("the image has no {name} channel, only {}", p.channels),
         ));
     }
-    let mask = Pixels::build(p.batch, p.height, p.width, 1, |b, y, x, _| p.at(b, y, x, channel));
+    let mask = Pixels::build(p.batch, p.height, p.width, 1, |b, y, x, _| p.at(b, y, x, channel))?;
     Ok(NodeOutput::one(Value::Mask(mask.into_mask()?)))
 }
 
@@ -312,7 +323,7 @@ fn image_color_to_mask(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, N
     let mask = Pixels::build(p.batch, p.height, p.width, 1, |b, y, x, _| {
         let [r, g, blue] = [0, 1, 2].map(|channel| byte(p.at(b, y, x, channel)));
         if (r << 16 | g << 8 | blue) == wanted { 1.0 } else { 0.0 }
-    });
+    })?;
     Ok(NodeOutput::one(Value::Mask(mask.into_mask()?)))
 }
 
@@ -325,5 +336,5 @@ fn mask_to_image_schema(_: &dyn Host) -> NodeSchema {
 }
 fn mask_to_image(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let mask = Pixels::from_mask(inputs.mask("mask")?)?;
-    image(Pixels::build(mask.batch, mask.height, mask.width, 3, |b, y, x, _| mask.at(b, y, x, 0)))
+    image(Pixels::build(mask.batch, mask.height, mask.width, 3, |b, y, x, _| mask.at(b, y, x, 0))?)
 }

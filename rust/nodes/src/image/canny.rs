@@ -1,5 +1,8 @@
 //! Canny's edge detector, with kornia's (Apache-2.0) choices of kernels, borders and rounding.
 
+use rushlight_runtime::NodeError;
+
+use crate::memory;
 use crate::picture::Pixels;
 
 /// A plane of numbers with its size.
@@ -53,8 +56,8 @@ fn blur(plane: &Plane, dy: i64, dx: i64) -> Plane {
 }
 
 /// Edges of every picture, 1 or 0, in three channels.
-pub(crate) fn edges(p: &Pixels, low: f32, high: f32) -> Pixels {
-    let mut data = Vec::with_capacity(p.batch * p.height * p.width * 3);
+pub(crate) fn edges(p: &Pixels, low: f32, high: f32) -> Result<Pixels, NodeError> {
+    let mut data = memory::numbers(&[p.batch, p.height, p.width, 3])?;
     for picture in 0..p.batch {
         let grey = Plane::build(p.height, p.width, |y, x| {
             let at = |c| p.at(picture, y as usize, x as usize, c);
@@ -64,7 +67,7 @@ pub(crate) fn edges(p: &Pixels, low: f32, high: f32) -> Pixels {
             data.extend([edge; 3]);
         }
     }
-    Pixels { batch: p.batch, height: p.height, width: p.width, channels: 3, data }
+    Ok(Pixels { batch: p.batch, height: p.height, width: p.width, channels: 3, data })
 }
 
 /// Gradient magnitudes where they are greater than both neighbours across the edge, else 0.

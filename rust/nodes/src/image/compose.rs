@@ -28,12 +28,12 @@ fn image_blend_schema(_: &dyn Host) -> NodeSchema {
 }
 fn image_blend(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let first = pixels(inputs, "image1")?;
-    let mut second = with_channels(&pixels(inputs, "image2")?, first.channels);
+    let mut second = with_channels(&pixels(inputs, "image2")?, first.channels)?;
     if (first.height, first.width) != (second.height, second.width) {
         second = resize_cropped(&second, first.height, first.width, Method::Bicubic, "center")?;
     }
     let count = first.batch.max(second.batch);
-    let (mut first, second) = (first.with_batch(count), second.with_batch(count));
+    let (mut first, second) = (first.with_batch(count)?, second.with_batch(count)?);
     let factor = inputs.float("blend_factor")? as f32;
     let mode = inputs.str("blend_mode")?;
     let blend: fn(f32, f32) -> f32 = match mode {
@@ -79,10 +79,10 @@ pub(crate) fn composite(
     if placement.resize_source {
         source = resize(&source, destination.height, destination.width, Method::Bilinear)?;
     }
-    let source = source.with_batch(destination.batch);
+    let source = source.with_batch(destination.batch)?;
     let mask = match mask {
         Some(mask) => {
-            Some(resize(mask, source.height, source.width, Method::Bilinear)?.with_batch(source.batch))
+            Some(resize(mask, source.height, source.width, Method::Bilinear)?.with_batch(source.batch)?)
         }
         None => None,
     };
@@ -144,7 +144,7 @@ fn image_composite_masked_schema(_: &dyn Host) -> NodeSchema {
 }
 fn image_composite_masked(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let destination = pixels(inputs, "destination")?;
-    let source = with_channels(&pixels(inputs, "source")?, destination.channels);
+    let source = with_channels(&pixels(inputs, "source")?, destination.channels)?;
     let mask = optional_mask(inputs, "mask")?;
     image(composite(&destination, &source, mask.as_ref(), &Placement::from_inputs(inputs, 1)?)?)
 }
@@ -162,11 +162,11 @@ fn join_image_with_alpha(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput,
     let alpha = Pixels::from_mask(inputs.mask("alpha")?)?;
     let alpha = resize(&alpha, p.height, p.width, Method::Bilinear)?;
     let count = p.batch.max(alpha.batch);
-    let (p, alpha) = (p.with_batch(count), alpha.with_batch(count));
+    let (p, alpha) = (p.with_batch(count)?, alpha.with_batch(count)?);
     image(Pixels::build(count, p.height, p.width, 4, |b, y, x, c| match c {
         3 => 1.0 - alpha.at(b, y, x, 0),
         c => p.at(b, y, x, c),
-    }))
+    })?)
 }
 
 fn split_image_with_alpha_schema(_: &dyn Host) -> NodeSchema {
@@ -181,8 +181,8 @@ fn split_image_with_alpha(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput
     let p = pixels(inputs, "image")?;
     let alpha = Pixels::build(p.batch, p.height, p.width, 1, |b, y, x, _| {
         if p.channels > 3 { 1.0 - p.at(b, y, x, 3) } else { 0.0 }
-    });
-    let colours = with_channels(&p, p.channels.min(3));
+    })?;
+    let colours = with_channels(&p, p.channels.min(3))?;
     Ok(NodeOutput::values([Value::Image(colours.into_image()?), Value::Mask(alpha.into_mask()?)]))
 }
 
@@ -221,7 +221,7 @@ fn porter_duff_image_composite(_: &NodeContext, inputs: &Inputs) -> Result<NodeO
         .min()
         .unwrap_or(0);
     let mode = Mode::parse(inputs.str("mode")?)?;
-    let mut alpha = Pixels::filled(count, height, width, 1, 0.0);
+    let mut alpha = Pixels::filled(count, height, width, 1, 0.0)?;
     let colours = Pixels::build(count, height, width, destination.channels, |b, y, x, c| {
         let (s, d) = (source.at(b, y, x, c.min(source.channels - 1)), destination.at(b, y, x, c));
         // Masks are 1 where nothing shows.
@@ -232,7 +232,7 @@ fn porter_duff_image_composite(_: &NodeContext, inputs: &Inputs) -> Result<NodeO
             *slot = 1.0 - a;
         }
         if a > 1e-5 { (value / a).clamp(0.0, 1.0) } else { 0.0 }
-    });
+    })?;
     Ok(NodeOutput::values([Value::Image(colours.into_image()?), Value::Mask(alpha.into_mask()?)]))
 }
 

@@ -178,7 +178,7 @@ fn center_crop_images(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, No
     let p = pixels(inputs, "images")?;
     let (height, width) = (inputs.size("height")?, inputs.size("width")?);
     let (top, left) = (p.height.saturating_sub(height) / 2, p.width.saturating_sub(width) / 2);
-    image(through_bytes(&p.crop(top, left, height, width)))
+    image(through_bytes(&p.crop(top, left, height, width)?))
 }
 
 fn random_crop_images_schema(_: &dyn Host) -> NodeSchema {
@@ -198,7 +198,7 @@ fn random_crop_images(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, No
     let mut random = NumpyRandom::new(inputs.int("seed")? as u64);
     let left = random.up_to(p.width.saturating_sub(width));
     let top = random.up_to(p.height.saturating_sub(height));
-    image(through_bytes(&p.crop(top, left, height, width)))
+    image(through_bytes(&p.crop(top, left, height, width)?))
 }
 
 fn resize_images_by_longer_edge_schema(_: &dyn Host) -> NodeSchema {
@@ -263,15 +263,12 @@ fn image_grid(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError>
     let (cell_width, cell_height) = (first_size(inputs, "cell_width")?, first_size(inputs, "cell_height")?);
     let padding = first_size(inputs, "padding")?;
     let rows = pictures.len().div_ceil(columns).max(1);
-    let mut grid = Pixels::filled(
-        1,
-        rows * cell_height + (rows - 1) * padding,
-        columns * cell_width + (columns - 1) * padding,
-        3,
-        0.0,
-    );
+    let cells = |count: usize, side: usize| {
+        count.saturating_mul(side).saturating_add((count - 1).saturating_mul(padding))
+    };
+    let mut grid = Pixels::filled(1, cells(rows, cell_height), cells(columns, cell_width), 3, 0.0)?;
     for (index, picture) in pictures.iter().enumerate() {
-        let cell = with_channels(&Pixels::from_image(picture)?, 3);
+        let cell = with_channels(&Pixels::from_image(picture)?, 3)?;
         let cell = resize(&cell, cell_height, cell_width, Method::Lanczos)?;
         let (row, column) = (index / columns, index % columns);
         paste(

@@ -16,23 +16,21 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "ImageYUVToRGB", image_yuv_to_rgb_schema, image_yuv_to_rgb);
 }
 
-/// A Gaussian over a square of `2 * radius + 1` places each way whose coordinates go from -1 to 1.
-fn gaussian(radius: usize, sigma: f64) -> Vec<f32> {
+/// Largest radius that a kernel is made for.
+const MAX_RADIUS: usize = 1024;
+
+/// A Gaussian along one direction over `2 * radius + 1` places whose coordinates go from -1 to 1. Over a square it is the
+/// product of two of them.
+fn gaussian(radius: usize, sigma: f64) -> Vec<f64> {
     let size = 2 * radius + 1;
-    // In f32 as PyTorch computes it, sums aside: sharpening multiplies what rounding leaves by up to 50.
+    // Coordinates in f32 as PyTorch computes them: sharpening multiplies what rounding leaves by up to 50.
     let step = 2.0 / (2 * radius).max(1) as f32;
     let place =
         |i: usize| if i <= radius { -1.0 + step * i as f32 } else { 1.0 - step * (size - 1 - i) as f32 };
-    let width = (2.0 * sigma * sigma) as f32;
-    let weights: Vec<f32> = (0..size * size)
-        .map(|i| {
-            let (y, x) = (place(i / size), place(i % size));
-            let distance = (x * x + y * y).sqrt();
-            (-(distance * distance) / width).exp()
-        })
-        .collect();
-    let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-    weights.into_iter().map(|weight| weight / sum as f32).collect()
+    let width = 2.0 * sigma * sigma;
+    let weights: Vec<f64> = (0..size).map(|i| (-f64::from(place(i)).powi(2) / width).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / sum).collect()
 }
 
 /// An index mirrored at both ends, without repeating the edge.
@@ -45,33 +43,39 @@ fn mirror(index: i64, length: usize) -> usize {
     folded.min(2 * last - folded) as usize
 }
 
-/// Convolution of every channel with a square kernel, mirrored at the borders.
-fn convolve(p: &Pixels, radius: usize, kernel: &[f32]) -> Result<Pixels, NodeError> {
-    if radius >= p.height || radius >= p.width {
+/// Every channel under a Gaussian, mirrored at the borders: along rows, then along columns.
+fn blur(p: &Pixels, radius: usize, sigma: f64) -> Result<Pixels, NodeError> {
+    if radius >= p.height || radius >= p.width || radius > MAX_RADIUS {
         return Err(NodeError::new(
             "RuntimeError",
             format!("a radius of {radius} is too large for a picture of {}x{}", p.width, p.height),
         ));
     }
-    let size = 2 * radius + 1;
+    let kernel = gaussian(radius, sigma);
     let row_len = p.width * p.channels;
-    let mut out = Pixels { data: vec![0.0; p.data.len()], ..*p };
+    let source =
+        |place: usize, offset: usize, length: usize| mirror((place + offset) as i64 - radius as i64, length);
+    let mut rows = Pixels::filled(p.batch, p.height, p.width, p.channels, 0.0)?;
+    rows.data.par_chunks_mut(row_len).zip(p.data.par_chunks(row_len)).for_each(|(out, line)| {
+        let mut sums = vec![0f64; row_len];
+        for (offset, weight) in kernel.iter().enumerate() {
+            for (x, sums) in sums.chunks_mut(p.channels).enumerate() {
+                let from = line.get(source(x, offset, p.width) * p.channels..).unwrap_or(&[]);
+                sums.iter_mut().zip(from).for_each(|(sum, value)| *sum += weight * f64::from(*value));
+            }
+        }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+    });
+    let mut out = Pixels::filled(p.batch, p.height, p.width, p.channels, 0.0)?;
     out.data.par_chunks_mut(row_len).enumerate().for_each(|(line, out)| {
         let (picture, y) = (line / p.height, line % p.height);
-        for (place, value) in out.iter_mut().enumerate() {
-            let (x, channel) = (place / p.channels, place % p.channels);
-            *value = kernel
-                .chunks(size)
-                .enumerate()
-                .map(|(dy, weights)| {
-                    let row = mirror((y + dy) as i64 - radius as i64, p.height);
-                    let at = |dx: usize| {
-                        p.at(picture, row, mirror((x + dx) as i64 - radius as i64, p.width), channel)
-                    };
-                    weights.iter().enumerate().map(|(dx, w)| f64::from(*w) * f64::from(at(dx))).sum::<f64>()
-                })
-                .sum::<f64>() as f32;
+        let mut sums = vec![0f64; row_len];
+        for (offset, weight) in kernel.iter().enumerate() {
+            let start = rows.index(picture, source(y, offset, p.height), 0, 0);
+            let from = rows.data.get(start..start + row_len).unwrap_or(&[]);
+            sums.iter_mut().zip(from).for_each(|(sum, value)| *sum += weight * f64::from(*value));
         }
+        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
     });
     Ok(out)
 }
@@ -89,7 +93,7 @@ fn image_blur(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError>
     if radius == 0 {
         return image(p);
     }
-    image(convolve(&p, radius, &gaussian(radius, inputs.float("sigma")?))?)
+    image(blur(&p, radius, inputs.float("sigma")?)?)
 }
 
 fn image_sharpen_schema(_: &dyn Host) -> NodeSchema {
@@ -107,30 +111,27 @@ fn image_sharpen(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
         return image(p);
     }
     let strength = inputs.float("alpha")? as f32 * 10.0;
-    let mut kernel = gaussian(radius, inputs.float("sigma")?);
-    kernel.iter_mut().for_each(|weight| *weight *= -strength);
-    let middle = kernel.len() / 2;
-    // The weights add up to 1, so that even areas stay as they are.
-    let sum: f64 = kernel.iter().map(|weight| f64::from(*weight)).sum();
-    if let Some(weight) = kernel.get_mut(middle) {
-        *weight = *weight - sum as f32 + 1.0;
+    // What a blur takes away is added `strength` times; even areas stay as they are.
+    let mut sharp = blur(&p, radius, inputs.float("sigma")?)?;
+    for (sharp, value) in sharp.data.iter_mut().zip(&p.data) {
+        *sharp = (value + strength * (value - *sharp)).clamp(0.0, 1.0);
     }
-    image(convolve(&p, radius, &kernel)?.map(|value| value.clamp(0.0, 1.0)))
+    image(sharp)
 }
 
 /// The least (or greatest) value under a square; places outside the picture do not count.
-fn extreme(p: &Pixels, size: usize, greatest: bool) -> Pixels {
+fn extreme(p: &Pixels, size: usize, greatest: bool) -> Result<Pixels, NodeError> {
     let pick = |a: f32, b: f32| if greatest { a.max(b) } else { a.min(b) };
     let start = if greatest { f32::NEG_INFINITY } else { f32::INFINITY };
     // An even square reaches one further to the start; a dilation turns it around (Minkowski).
     let (long, short) = (size / 2, size - 1 - size / 2);
     let (before, after) = if greatest { (short, long) } else { (long, short) };
     let rows = Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
-        (x.saturating_sub(before)..(x + after + 1).min(p.width))
+        (x.saturating_sub(before)..x.saturating_add(after).saturating_add(1).min(p.width))
             .fold(start, |best, x| pick(best, p.at(b, y, x, c)))
-    });
+    })?;
     Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
-        (y.saturating_sub(before)..(y + after + 1).min(p.height))
+        (y.saturating_sub(before)..y.saturating_add(after).saturating_add(1).min(p.height))
             .fold(start, |best, y| pick(best, rows.at(b, y, x, c)))
     })
 }
@@ -157,13 +158,13 @@ fn morphology(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError>
     let dilate = |p: &Pixels| extreme(p, size, true);
     let erode = |p: &Pixels| extreme(p, size, false);
     image(match inputs.str("operation")? {
-        "erode" => erode(&p),
-        "dilate" => dilate(&p),
-        "open" => dilate(&erode(&p)),
-        "close" => erode(&dilate(&p)),
-        "gradient" => minus(dilate(&p), &erode(&p)),
-        "top_hat" => minus(p.clone(), &dilate(&erode(&p))),
-        "bottom_hat" => minus(erode(&dilate(&p)), &p),
+        "erode" => erode(&p)?,
+        "dilate" => dilate(&p)?,
+        "open" => dilate(&erode(&p)?)?,
+        "close" => erode(&dilate(&p)?)?,
+        "gradient" => minus(dilate(&p)?, &erode(&p)?),
+        "top_hat" => minus(p.clone(), &dilate(&erode(&p)?)?),
+        "bottom_hat" => minus(erode(&dilate(&p)?)?, &p),
         other => return Err(NodeError::value(format!("invalid operation '{other}'"))),
     })
 }
@@ -178,7 +179,7 @@ fn canny_schema(_: &dyn Host) -> NodeSchema {
 fn canny(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let p = pixels(inputs, "image")?;
     let (low, high) = (inputs.float("low_threshold")? as f32, inputs.float("high_threshold")? as f32);
-    image(canny::edges(&p, low, high))
+    image(canny::edges(&p, low, high)?)
 }
 
 fn image_rgb_to_yuv_schema(_: &dyn Host) -> NodeSchema {
@@ -193,7 +194,7 @@ fn image_rgb_to_yuv(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, Node
     let plane = |value: fn(f32, f32, f32) -> f32| {
         let grey = Pixels::build(p.batch, p.height, p.width, 3, |b, y, x, _| {
             value(p.at(b, y, x, 0), p.at(b, y, x, 1), p.at(b, y, x, 2))
-        });
+        })?;
         grey.into_image().map(Value::Image)
     };
     let luma = |r: f32, g: f32, b: f32| 0.299 * r + 0.587 * g + 0.114 * b;
@@ -226,6 +227,6 @@ fn image_yuv_to_rgb(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, Node
             1 => luma - 0.714403 * cr - 0.34434 * cb,
             _ => luma + 1.77305 * cb,
         }
-    });
+    })?;
     image(rgb.map(|value| value.clamp(0.0, 1.0)))
 }

@@ -1,6 +1,7 @@
 //! Pictures fitted to sizes that follow from their own, and pictures side by side.
 
 use super::basic::{image, pixels, with_channels};
+use crate::memory;
 use crate::picture::resize::{resize, resize_cropped, round_half_even};
 use crate::prelude::*;
 
@@ -56,7 +57,7 @@ fn image_scale_to_total_pixels(_: &NodeContext, inputs: &Inputs) -> Result<NodeO
     };
     let total = inputs.float("megapixels")? * 1024.0 * 1024.0;
     let by = (total / (p.width * p.height) as f64).sqrt();
-    let side = |old: usize| round_half_even(old as f64 * by / steps as f64) * steps;
+    let side = |old: usize| round_half_even(old as f64 * by / steps as f64).saturating_mul(steps);
     image(resize(&p, side(p.height), side(p.width), Method::parse(inputs.str("upscale_method")?)?)?)
 }
 
@@ -76,7 +77,7 @@ fn resize_and_pad_image(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, 
     let (inner_height, inner_width) = ((p.height as f64 * by) as usize, (p.width as f64 * by) as usize);
     let inner = resize(&p, inner_height, inner_width, Method::parse(inputs.str("interpolation")?)?)?;
     let colour = if inputs.str("padding_color")? == "white" { 1.0 } else { 0.0 };
-    let mut padded = Pixels::filled(p.batch, height, width, p.channels, colour);
+    let mut padded = Pixels::filled(p.batch, height, width, p.channels, colour)?;
     paste(&mut padded, &inner, (height - inner_height) / 2, (width - inner_width) / 2);
     image(padded)
 }
@@ -134,14 +135,15 @@ fn flux_kontext_image_scale(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutp
 }
 
 /// One side of a picture at the start of a longer one: padded with 0, centred.
-fn centred(p: &Pixels, height: usize, width: usize) -> Pixels {
-    let mut padded = Pixels::filled(p.batch, height, width, p.channels, 0.0);
+fn centred(p: &Pixels, height: usize, width: usize) -> Result<Pixels, NodeError> {
+    let mut padded = Pixels::filled(p.batch, height, width, p.channels, 0.0)?;
     paste(&mut padded, p, (height - p.height) / 2, (width - p.width) / 2);
-    padded
+    Ok(padded)
 }
 
 /// The batch brought to `count` by repeating its last picture.
-fn repeat_last(p: &Pixels, count: usize) -> Pixels {
+fn repeat_last(p: &Pixels, count: usize) -> Result<Pixels, NodeError> {
+    memory::check_shape("the longer batch", &[count, p.height, p.width, p.channels], size_of::<f32>())?;
     let mut p = p.clone();
     let length = p.picture_len();
     let last = p.data.get(p.data.len().saturating_sub(length)..).unwrap_or(&[]).to_vec();
@@ -149,7 +151,7 @@ fn repeat_last(p: &Pixels, count: usize) -> Pixels {
         p.data.extend_from_slice(&last);
         p.batch += 1;
     }
-    p
+    Ok(p)
 }
 
 fn image_stitch_schema(_: &dyn Host) -> NodeSchema {
@@ -173,7 +175,7 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     let direction = inputs.str("direction")?;
     let horizontal = matches!(direction, "left" | "right");
     let count = first.batch.max(second.batch);
-    let (mut first, mut second) = (repeat_last(&first, count), repeat_last(&second, count));
+    let (mut first, mut second) = (repeat_last(&first, count)?, repeat_last(&second, count)?);
     if inputs.bool("match_image_size")? {
         let (height, width) = if horizontal {
             (first.height, (first.height as f64 * (second.width as f64 / second.height as f64)) as usize)
@@ -183,24 +185,24 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
         second = resize(&second, height, width, Method::Lanczos)?;
     } else if horizontal {
         let height = first.height.max(second.height);
-        first = centred(&first, height, first.width);
-        second = centred(&second, height, second.width);
+        first = centred(&first, height, first.width)?;
+        second = centred(&second, height, second.width)?;
     } else {
         let width = first.width.max(second.width);
-        first = centred(&first, first.height, width);
-        second = centred(&second, second.height, width);
+        first = centred(&first, first.height, width)?;
+        second = centred(&second, second.height, width)?;
     }
     let channels = first.channels.max(second.channels);
-    let (first, second) = (with_channels(&first, channels), with_channels(&second, channels));
+    let (first, second) = (with_channels(&first, channels)?, with_channels(&second, channels)?);
     // The gap has an even width so that video encoders take the result.
     let spacing = inputs.size("spacing_width")?;
-    let spacing = spacing + spacing % 2;
+    let spacing = spacing.saturating_add(spacing % 2);
     let (before, after) =
         if matches!(direction, "left" | "up") { (&second, &first) } else { (&first, &second) };
     let (height, width) = if horizontal {
-        (before.height, before.width + spacing + after.width)
+        (before.height, (before.width + after.width).saturating_add(spacing))
     } else {
-        (before.height + spacing + after.height, before.width)
+        ((before.height + after.height).saturating_add(spacing), before.width)
     };
     let colour = match inputs.str("spacing_color")? {
         "black" => [0.0, 0.0, 0.0],
@@ -210,7 +212,7 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
         _ => [1.0, 1.0, 1.0],
     };
     let mut stitched =
-        Pixels::build(count, height, width, channels, |_, _, _, c| colour.get(c).copied().unwrap_or(1.0));
+        Pixels::build(count, height, width, channels, |_, _, _, c| colour.get(c).copied().unwrap_or(1.0))?;
     paste(&mut stitched, before, 0, 0);
     let (top, left) = if horizontal { (0, before.width + spacing) } else { (before.height + spacing, 0) };
     paste(&mut stitched, after, top, left);

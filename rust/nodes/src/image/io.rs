@@ -44,7 +44,7 @@ fn read(ctx: &NodeContext, inputs: &Inputs) -> Result<Decoded, NodeError> {
 }
 
 /// What stands for "no mask".
-fn empty_mask() -> Pixels {
+fn empty_mask() -> Result<Pixels, NodeError> {
     Pixels::filled(1, 64, 64, 1, 0.0)
 }
 
@@ -59,7 +59,7 @@ fn load_image(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     let Decoded { image, alpha } = read(ctx, inputs)?;
     let mask = match alpha {
         Some(alpha) => alpha.map(|alpha| 1.0 - alpha),
-        None => empty_mask().with_batch(image.batch),
+        None => empty_mask()?.with_batch(image.batch)?,
     };
     Ok(NodeOutput::values([Value::Image(image.into_image()?), Value::Mask(mask.into_mask()?)]))
 }
@@ -84,13 +84,16 @@ fn load_image_mask(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, Nod
         "green" => 1,
         "blue" => 2,
         "alpha" => {
-            let alpha = alpha.unwrap_or_else(|| Pixels::filled(1, image.height, image.width, 1, 1.0));
-            let mask = alpha.with_batch(1).map(|alpha| 1.0 - alpha);
+            let alpha = match alpha {
+                Some(alpha) => alpha,
+                None => Pixels::filled(1, image.height, image.width, 1, 1.0)?,
+            };
+            let mask = alpha.with_batch(1)?.map(|alpha| 1.0 - alpha);
             return Ok(NodeOutput::one(Value::Mask(mask.into_mask()?)));
         }
         other => return Err(NodeError::value(format!("unknown channel '{other}'"))),
     };
-    let mask = Pixels::build(1, image.height, image.width, 1, |b, y, x, _| image.at(b, y, x, channel));
+    let mask = Pixels::build(1, image.height, image.width, 1, |b, y, x, _| image.at(b, y, x, channel))?;
     Ok(NodeOutput::one(Value::Mask(mask.into_mask()?)))
 }
 
@@ -209,6 +212,6 @@ fn mask_preview_schema(_: &dyn Host) -> NodeSchema {
 }
 fn mask_preview(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let mask = Pixels::from_mask(inputs.mask("mask")?)?;
-    let grey = Pixels::build(mask.batch, mask.height, mask.width, 3, |b, y, x, _| mask.at(b, y, x, 0));
+    let grey = Pixels::build(mask.batch, mask.height, mask.width, 3, |b, y, x, _| mask.at(b, y, x, 0))?;
     Ok(preview(ctx, inputs, &grey)?.with_ui("animated", json!([false])))
 }

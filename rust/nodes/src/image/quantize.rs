@@ -59,7 +59,7 @@ mod tests {
 
     /// The bytes of a small picture with a pattern, quantized.
     fn quantized(colors: i128, dither: &str) -> Result<Vec<u8>, NodeError> {
-        let p = Pixels::build(1, 6, 7, 3, |_, y, x, c| ((y * 83 + x * 37 + c * 59) % 256) as f32 / 255.0);
+        let p = Pixels::build(1, 6, 7, 3, |_, y, x, c| ((y * 83 + x * 37 + c * 59) % 256) as f32 / 255.0)?;
         let mut inputs = Inputs::new();
         inputs.insert("image", Value::Image(p.into_image()?));
         inputs.insert("colors", Value::Int(colors));

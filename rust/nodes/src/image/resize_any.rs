@@ -72,7 +72,7 @@ mod tests {
 
     fn sides(kind: &str, options: &[(&str, Value)]) -> Vec<usize> {
         let mut inputs = Inputs::new();
-        inputs.insert("input", Value::Mask(Pixels::filled(1, 40, 80, 1, 0.5).into_mask().unwrap()));
+        inputs.insert("input", Value::Mask(Pixels::filled(1, 40, 80, 1, 0.5).unwrap().into_mask().unwrap()));
         inputs.insert("resize_type", Value::String(kind.into()));
         inputs.insert("scale_method", Value::String("area".into()));
         for (name, value) in options {

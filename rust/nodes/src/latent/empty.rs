@@ -1,7 +1,7 @@
 //! Empty latents: the starting points of generation, in every model's layout.
 
+use crate::memory;
 use crate::prelude::*;
-use candle_core::{DType, Device, Tensor};
 
 /// Registers the family.
 pub(crate) fn register(registry: &mut Registry) {
@@ -42,15 +42,8 @@ pub(crate) fn register(registry: &mut Registry) {
     );
 }
 
-/// Values a latent made here may have, so that a prompt cannot ask for more memory than any machine has.
-const MAX_VALUES: usize = 1 << 33;
-
 fn zeros(shape: &[usize]) -> Result<Latent, NodeError> {
-    let values = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
-    if values.is_none_or(|values| values > MAX_VALUES) {
-        return Err(NodeError::value(format!("a latent of shape {shape:?} is too large")));
-    }
-    Ok(Latent::new(Tensor::zeros(shape, DType::F32, &Device::Cpu)?))
+    Ok(Latent::new(memory::zeros("a latent", shape)?))
 }
 
 fn latent(shape: &[usize]) -> Result<NodeOutput, NodeError> {
@@ -205,7 +198,7 @@ fn empty_qwen_image_layered_latent_image_schema(_: &dyn Host) -> NodeSchema {
 }
 fn empty_qwen_image_layered_latent_image(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let (batch, height, width) = sides(inputs, 8)?;
-    latent(&[batch, 16, inputs.size("layers")? + 1, height, width])
+    latent(&[batch, 16, inputs.size("layers")?.saturating_add(1), height, width])
 }
 
 fn empty_chroma_radiance_latent_image_schema(_: &dyn Host) -> NodeSchema {
@@ -242,7 +235,7 @@ fn empty_latent_audio_schema(_: &dyn Host) -> NodeSchema {
 }
 fn empty_latent_audio(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     // 44,100 samples a second, 2,048 a latent step, an even number of steps.
-    let length = round_even(inputs.float("seconds")? * 44100.0 / 2048.0 / 2.0) * 2;
+    let length = round_even(inputs.float("seconds")? * 44100.0 / 2048.0 / 2.0).saturating_mul(2);
     typed(&[inputs.size("batch_size")?, 64, length], "audio")
 }
 

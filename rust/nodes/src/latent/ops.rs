@@ -4,6 +4,7 @@ use candle_core::D;
 
 use super::transform::with_samples;
 use crate::latent::transform::resize_samples;
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -49,6 +50,11 @@ pub(crate) fn repeat_batch(tensor: &Tensor, count: usize) -> Result<Tensor, Node
     if batch == count || batch == 0 {
         return Ok(tensor.clone());
     }
+    let mut shape = tensor.dims().to_vec();
+    if let Some(first) = shape.first_mut() {
+        *first = count;
+    }
+    memory::check_shape("the repeated batch", &shape, tensor.dtype().size_in_bytes())?;
     let copies = vec![tensor; count.div_ceil(batch)];
     Ok(Tensor::cat(&copies, 0)?.narrow(0, 0, count)?)
 }
@@ -178,7 +184,7 @@ fn join(latents: &[&Latent]) -> Result<Latent, NodeError> {
         samples.push(own);
         index.extend(draws(latent)?);
     }
-    let samples = Tensor::cat(&samples, 0)?;
+    let samples = memory::cat(&samples.iter().collect::<Vec<_>>(), 0)?;
     Ok(Latent { samples, batch_index: Some(index), ..Latent::clone(first) })
 }
 
@@ -256,18 +262,20 @@ fn repeat_latent_batch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, N
     let latent = inputs.latent("samples")?;
     let amount = inputs.size("amount")?;
     let batch = latent.samples.dim(0)?;
+    let count = batch.saturating_mul(amount);
     let mut repeated = Latent::clone(latent);
-    repeated.samples = repeat_batch(&latent.samples, batch * amount)?;
+    repeated.samples = repeat_batch(&latent.samples, count)?;
     if let Some(mask) = &latent.noise_mask
         && mask.dim(0)? > 1
     {
-        repeated.noise_mask = Some(repeat_batch(&repeat_batch(mask, batch)?, batch * amount)?);
+        repeated.noise_mask = Some(repeat_batch(&repeat_batch(mask, batch)?, count)?);
     }
     if let Some(index) = &latent.batch_index {
         // Later copies take draws behind those of the earlier ones.
         let least = index.iter().min().copied().unwrap_or(0);
         let span = index.iter().max().copied().unwrap_or(0) - least + 1;
-        let copies = (0..amount).flat_map(|copy| index.iter().map(move |draw| draw + copy * span));
+        let copies = (0..amount)
+            .flat_map(|copy| index.iter().map(move |draw| draw.saturating_add(copy.saturating_mul(span))));
         repeated.batch_index = Some(copies.collect());
     }
     Ok(NodeOutput::one(Value::latent(repeated)))
@@ -313,9 +321,9 @@ fn latent_concat(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErr
     let dim = inputs.str("dim")?;
     let axis = axis(&first.samples, dim)?;
     let joined = if dim.starts_with('-') {
-        Tensor::cat(&[&second, &first.samples], axis)?
+        memory::cat(&[&second, &first.samples], axis)?
     } else {
-        Tensor::cat(&[&first.samples, &second], axis)?
+        memory::cat(&[&first.samples, &second], axis)?
     };
     Ok(with_samples(first, joined))
 }

@@ -24,7 +24,7 @@ fn rearranged(
     let placed = Pixels::build(planes.batch, height, width, 1, |b, y, x, _| {
         let (y, x) = from(y, x);
         planes.at(b, y, x, 0)
-    });
+    })?;
     let mut shape = samples.dims().to_vec();
     shape.truncate(shape.len().saturating_sub(2));
     shape.extend([height, width]);

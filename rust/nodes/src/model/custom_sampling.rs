@@ -8,7 +8,7 @@ use rushlight_diffusion::samplers::{Sampler, SamplerOptions};
 
 use super::objects::{conditioning, engine, model};
 use super::previews::Previewer;
-use super::sampling::seed;
+use super::sampling::{check_room, seed};
 use crate::latent::transform::with_samples;
 use crate::prelude::*;
 use crate::sigmas::sigmas;
@@ -139,6 +139,7 @@ fn run(
     let choice: &SamplerChoice = inputs.object("sampler", "SAMPLER")?;
     let sigmas = sigmas(inputs, "sigmas")?;
     let model = &parts.model;
+    check_room(model, &latent.samples)?;
     let samples = fit_latent(&latent.samples, model).map_err(engine)?;
     if sigmas.is_empty() {
         let same = with_samples(latent, samples);

@@ -1,10 +1,12 @@
 //! KSampler and KSamplerAdvanced.
 
+use rushlight_diffusion::model::Model;
 use rushlight_diffusion::sample::KSampler;
 
 use super::objects::{conditioning, engine, model};
 use super::previews::Previewer;
 use crate::latent::transform::with_samples;
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -13,7 +15,31 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "KSamplerAdvanced", k_sampler_advanced_schema, k_sampler_advanced);
 }
 
+/// Checks that the feature maps of one step can be in memory. What they take at least is three maps of the latent's
+/// size in the network's narrowest width: what goes into a block, what comes out, and a skip connection.
+pub(crate) fn check_room(model: &Model, samples: &Tensor) -> Result<(), NodeError> {
+    if !model.network.device().is_cpu() {
+        return Ok(());
+    }
+    let weights = model.network.weights();
+    let shape = weights.and_then(|weights| weights.dict().shape("input_blocks.0.0.weight"));
+    let channels = shape.and_then(|shape| shape.first().copied()).unwrap_or(0);
+    let planes: Vec<usize> =
+        samples.dims().iter().enumerate().filter(|(dim, _)| *dim != 1).map(|(_, n)| *n).collect();
+    let places = planes.iter().fold(1u64, |product, side| product.saturating_mul(*side as u64));
+    let bytes = places.saturating_mul(channels as u64 * 3 * size_of::<f32>() as u64);
+    match memory::is_free(bytes) {
+        true => Ok(()),
+        false => Err(memory::exhausted(format!(
+            "sampling a latent of shape {:?} needs at least {} for the network's feature maps, which is not free",
+            samples.dims(),
+            memory::gibibytes(bytes)
+        ))),
+    }
+}
+
 fn run(ctx: &NodeContext, latent: &Latent, sampler: &KSampler<'_>) -> Result<NodeOutput, NodeError> {
+    check_room(sampler.model, sampler.latent)?;
     let previewer = Previewer::new(ctx, sampler.model.latent_format);
     let samples = sampler.run(&mut |step| previewer.report(ctx, step)).map_err(engine)?;
     Ok(with_samples(latent, samples.to_device(&candle_core::Device::Cpu)?))
@@ -38,9 +64,9 @@ fn k_sampler_schema(_: &dyn Host) -> NodeSchema {
         .input(float("denoise", 1.0, 0.0, 1.0).step(0.01))
         .output(OutputSpec::new("LATENT"))
 }
-fn k_sampler(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let latent = inputs.latent("latent_image")?;
-    let sampler = KSampler {
+/// What both samplers take from their inputs: a whole schedule from new noise of the input `seed_name`.
+fn common<'a>(inputs: &'a Inputs, latent: &'a Latent, seed_name: &str) -> Result<KSampler<'a>, NodeError> {
+    Ok(KSampler {
         model: model(inputs, "model")?,
         positive: conditioning(inputs, "positive")?,
         negative: conditioning(inputs, "negative")?,
@@ -48,8 +74,8 @@ fn k_sampler(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError
         sampler: inputs.str("sampler_name")?,
         scheduler: inputs.str("scheduler")?,
         steps: inputs.size("steps")?,
-        denoise: inputs.float("denoise")?,
-        seed: seed(inputs, "seed")?,
+        denoise: 1.0,
+        seed: seed(inputs, seed_name)?,
         latent: &latent.samples,
         noise_mask: latent.noise_mask.as_ref(),
         batch_index: latent.batch_index.as_deref(),
@@ -57,7 +83,12 @@ fn k_sampler(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError
         last_step: None,
         force_full_denoise: false,
         disable_noise: false,
-    };
+    })
+}
+
+fn k_sampler(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let latent = inputs.latent("latent_image")?;
+    let sampler = KSampler { denoise: inputs.float("denoise")?, ..common(inputs, latent, "seed")? };
     run(ctx, latent, &sampler)
 }
 
@@ -82,22 +113,11 @@ fn k_sampler_advanced_schema(_: &dyn Host) -> NodeSchema {
 fn k_sampler_advanced(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let latent = inputs.latent("latent_image")?;
     let sampler = KSampler {
-        model: model(inputs, "model")?,
-        positive: conditioning(inputs, "positive")?,
-        negative: conditioning(inputs, "negative")?,
-        cfg: inputs.float("cfg")?,
-        sampler: inputs.str("sampler_name")?,
-        scheduler: inputs.str("scheduler")?,
-        steps: inputs.size("steps")?,
-        denoise: 1.0,
-        seed: seed(inputs, "noise_seed")?,
-        latent: &latent.samples,
-        noise_mask: latent.noise_mask.as_ref(),
-        batch_index: latent.batch_index.as_deref(),
         start_step: Some(inputs.size("start_at_step")?),
         last_step: Some(inputs.size("end_at_step")?),
         force_full_denoise: inputs.str("return_with_leftover_noise")? == "disable",
         disable_noise: inputs.str("add_noise")? == "disable",
+        ..common(inputs, latent, "noise_seed")?
     };
     run(ctx, latent, &sampler)
 }

@@ -1,5 +1,7 @@
 //! Spherical interpolation between neighbouring pixels, taken as vectors of their channels.
 
+use rushlight_runtime::NodeError;
+
 use super::pixels::Pixels;
 
 /// Where a new pixel lies between two old ones: (left, right, how far towards the right).
@@ -42,13 +44,13 @@ fn slerp(a: &[f32], b: &[f32], t: f32, out: &mut [f32]) {
 }
 
 /// Resizes every picture: columns first, then rows.
-pub(crate) fn bislerp(pixels: &Pixels, height: usize, width: usize) -> Pixels {
+pub(crate) fn bislerp(pixels: &Pixels, height: usize, width: usize) -> Result<Pixels, NodeError> {
     let channels = pixels.channels;
     let pixel = |from: &Pixels, picture: usize, y: usize, x: usize| {
         let start = from.index(picture, y, x, 0);
         start..start + channels
     };
-    let mut wide = Pixels::filled(pixels.batch, pixels.height, width, channels, 0.0);
+    let mut wide = Pixels::filled(pixels.batch, pixels.height, width, channels, 0.0)?;
     let columns = places(pixels.width, width);
     let rows = places(pixels.height, height);
     for picture in 0..pixels.batch {
@@ -64,7 +66,7 @@ pub(crate) fn bislerp(pixels: &Pixels, height: usize, width: usize) -> Pixels {
             }
         }
     }
-    let mut result = Pixels::filled(pixels.batch, height, width, channels, 0.0);
+    let mut result = Pixels::filled(pixels.batch, height, width, channels, 0.0)?;
     for picture in 0..pixels.batch {
         for (y, (above, below, t)) in rows.iter().enumerate() {
             for x in 0..width {
@@ -78,5 +80,5 @@ pub(crate) fn bislerp(pixels: &Pixels, height: usize, width: usize) -> Pixels {
             }
         }
     }
-    result
+    Ok(result)
 }

@@ -8,9 +8,12 @@ use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder, ImageFormat, I
 use rushlight_runtime::NodeError;
 
 use super::pixels::Pixels;
+use crate::memory;
 
-/// Bytes that what precedes a PNG's pixels may unpack to.
-const MAX_PNG_HEADER: u64 = 64 << 20;
+/// Bytes that a decoder may use beside the pixels: colour profiles, dictionaries, what precedes a PNG's pixels.
+const DECODER_OVERHEAD: u64 = 64 << 20;
+/// Bytes of the widest pixel that is read: four numbers of 32 bits.
+const WIDEST_PIXEL: u64 = 16;
 
 /// A decoded file.
 #[derive(Debug)]
@@ -57,7 +60,7 @@ pub(crate) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
             // A colour profile is unpacked while the header is read. It is bounded by a reading of its own, because
             // the same limit would bind the pixels, which are counted apart.
             let mut limits = Limits::default();
-            limits.max_alloc = Some(MAX_PNG_HEADER);
+            limits.max_alloc = Some(DECODER_OVERHEAD);
             PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| unreadable(name, error))?;
             let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(|error| unreadable(name, error))?;
             frames.check_header(&decoder)?;
@@ -74,7 +77,9 @@ pub(crate) fn decode(name: &str, bytes: &[u8], max_pixels: u64) -> Result<Decode
         }
         _ => {
             let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-            reader.limits(Limits::no_limits());
+            let mut limits = Limits::default();
+            limits.max_alloc = Some(max_pixels.saturating_mul(WIDEST_PIXEL).saturating_add(DECODER_OVERHEAD));
+            reader.limits(limits);
             let decoder = reader.into_decoder().map_err(|error| unreadable(name, error))?;
             frames.check_header(&decoder)?;
             let alpha = decoder.color_type().has_alpha();
@@ -134,6 +139,8 @@ impl Collector<'_> {
         }
         self.pixels += u64::from(size.0) * u64::from(size.1);
         self.check_pixels(self.pixels)?;
+        // Colours and alpha as numbers of 32 bits.
+        memory::check_bytes(&format!("image '{}'", self.name), self.pixels.saturating_mul(WIDEST_PIXEL))?;
         let rgba = to_rgba8(image);
         for pixel in rgba.pixels() {
             let [r, g, b, a] = pixel.0;
@@ -230,6 +237,50 @@ mod tests {
         let file = png(20, 10, image::ExtendedColorType::L8, &[0; 200]);
         let error = decode("big.png", &file[..60], 199).unwrap_err().to_string();
         assert!(error.contains("200 pixels, the limit is 199"), "{error}");
+    }
+
+    #[test]
+    fn the_frames_of_an_animation_count_together() {
+        let frames =
+            Pixels::build(3, 10, 20, 3, |b, y, x, _| ((b * 50 + y + x) % 256) as f32 / 255.0).unwrap();
+        let webp = crate::picture::webp::animation(&frames, 100, &Vec::new()).unwrap();
+        let mut apng = Vec::new();
+        {
+            let mut encoder = ::png::Encoder::new(&mut apng, 20, 10);
+            encoder.set_color(::png::ColorType::Rgb);
+            encoder.set_animated(3, 0).unwrap();
+            let mut writer = encoder.write_header().unwrap();
+            for picture in frames.to_bytes().chunks(600) {
+                writer.write_image_data(picture).unwrap();
+            }
+            writer.finish().unwrap();
+        }
+        for file in [webp, apng] {
+            assert_eq!(decode("a", &file, 600).unwrap().image.batch, 3);
+            let error = decode("a", &file, 599).unwrap_err().to_string();
+            assert!(error.contains("600 pixels, the limit is 599"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_tiff_that_claims_many_pixels_is_refused_by_its_header() {
+        let mut file = Vec::new();
+        let encoder = image::codecs::tiff::TiffEncoder::new(Cursor::new(&mut file));
+        image::ImageEncoder::write_image(encoder, &[9; 6], 3, 2, image::ExtendedColorType::L8).unwrap();
+        assert_eq!(decode("a.tiff", &file, 6).unwrap().image.width, 3);
+        assert!(decode("a.tiff", &file, 5).unwrap_err().to_string().contains("limit is 5"));
+        // Width and height, as two entries of the directory, become 60,000.
+        for (tag, side) in [(256u16, 3u32), (257, 2)] {
+            let entry = tag.to_le_bytes();
+            let place = (0..file.len() - 12)
+                .find(|at| {
+                    file[*at..].starts_with(&entry) && file[at + 8..].starts_with(&side.to_le_bytes()[..2])
+                })
+                .unwrap();
+            file[place + 8..place + 10].copy_from_slice(&60_000u16.to_le_bytes());
+        }
+        let error = decode("a.tiff", &file, 64 << 20).unwrap_err().to_string();
+        assert!(error.contains("limit"), "{error}");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Follows Pillow's `Resample.c` (MIT-CMU licence) in its rounding, so that results are equal to the bit.
 
 use rayon::prelude::*;
+use rushlight_runtime::NodeError;
 
 use super::pixels::{Pixels, to_byte};
+use crate::memory;
 
 const SUPPORT: f64 = 3.0;
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -145,8 +147,8 @@ fn unpremultiply(bytes: &mut [u8]) {
 }
 
 /// Resizes every picture; values go through 8 bits.
-pub(crate) fn lanczos(pixels: &Pixels, height: usize, width: usize) -> Pixels {
-    let mut data = Vec::with_capacity(pixels.batch * height * width * pixels.channels);
+pub(crate) fn lanczos(pixels: &Pixels, height: usize, width: usize) -> Result<Pixels, NodeError> {
+    let mut data = memory::numbers(&[pixels.batch, height, width, pixels.channels])?;
     let old = (pixels.height, pixels.width);
     for picture in pixels.pictures() {
         let mut bytes: Vec<u8> = picture.iter().map(|value| to_byte(*value)).collect();
@@ -161,5 +163,5 @@ pub(crate) fn lanczos(pixels: &Pixels, height: usize, width: usize) -> Pixels {
         }
         data.extend(resized.iter().map(|byte| f32::from(*byte) / 255.0));
     }
-    Pixels { batch: pixels.batch, height, width, channels: pixels.channels, data }
+    Ok(Pixels { batch: pixels.batch, height, width, channels: pixels.channels, data })
 }

@@ -3,6 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use rushlight_runtime::NodeError;
 
+use crate::memory;
+
 /// A batch in row-major order: `[batch, height, width, channels]` for pictures (masks have one channel).
 ///
 /// IMAGE, MASK and LATENT values live in host memory between nodes; models move what they need to their device.
@@ -22,6 +24,7 @@ pub(crate) struct Pixels {
 
 /// A tensor's values as f32 in row-major order.
 pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f32>, NodeError> {
+    memory::check_shape("the values", tensor.dims(), size_of::<f32>())?;
     Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
@@ -32,8 +35,18 @@ pub(crate) fn tensor(data: Vec<f32>, shape: &[usize]) -> Result<Tensor, NodeErro
 
 impl Pixels {
     /// A batch of one value.
-    pub(crate) fn filled(batch: usize, height: usize, width: usize, channels: usize, value: f32) -> Self {
-        Self { batch, height, width, channels, data: vec![value; batch * height * width * channels] }
+    ///
+    /// # Errors
+    /// When it would not fit the memory.
+    pub(crate) fn filled(
+        batch: usize,
+        height: usize,
+        width: usize,
+        channels: usize,
+        value: f32,
+    ) -> Result<Self, NodeError> {
+        let count = memory::check_shape("a value", &[batch, height, width, channels], size_of::<f32>())?;
+        Ok(Self { batch, height, width, channels, data: vec![value; count] })
     }
 
     /// From an IMAGE `[B, H, W, C]` (or one picture `[H, W, C]`).
@@ -96,14 +109,17 @@ impl Pixels {
     }
 
     /// A batch of the given size whose values come from a function of (picture, row, column, channel).
+    ///
+    /// # Errors
+    /// When it would not fit the memory.
     pub(crate) fn build(
         batch: usize,
         height: usize,
         width: usize,
         channels: usize,
         mut value: impl FnMut(usize, usize, usize, usize) -> f32,
-    ) -> Self {
-        let mut data = Vec::with_capacity(batch * height * width * channels);
+    ) -> Result<Self, NodeError> {
+        let mut data = memory::numbers(&[batch, height, width, channels])?;
         for picture in 0..batch {
             for y in 0..height {
                 for x in 0..width {
@@ -113,7 +129,7 @@ impl Pixels {
                 }
             }
         }
-        Self { batch, height, width, channels, data }
+        Ok(Self { batch, height, width, channels, data })
     }
 
     /// Every value through a function.
@@ -125,7 +141,10 @@ impl Pixels {
     }
 
     /// A rectangle of every picture; parts outside the pictures are cut off.
-    pub(crate) fn crop(&self, y: usize, x: usize, height: usize, width: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub(crate) fn crop(&self, y: usize, x: usize, height: usize, width: usize) -> Result<Self, NodeError> {
         let y = y.min(self.height);
         let x = x.min(self.width);
         let height = height.min(self.height - y);
@@ -136,13 +155,17 @@ impl Pixels {
     }
 
     /// The batch brought to `count` pictures: repeated from the start, or cut.
-    pub(crate) fn with_batch(&self, count: usize) -> Self {
+    ///
+    /// # Errors
+    /// When it would not fit the memory.
+    pub(crate) fn with_batch(&self, count: usize) -> Result<Self, NodeError> {
         if count == self.batch || self.batch == 0 {
-            return self.clone();
+            return Ok(self.clone());
         }
-        let length = self.picture_len();
-        let data = self.data.iter().copied().cycle().take(count * length).collect();
-        Self { batch: count, data, ..*self }
+        let mut data = memory::numbers(&[count, self.height, self.width, self.channels])?;
+        let length = count * self.picture_len();
+        data.extend(self.data.iter().copied().cycle().take(length));
+        Ok(Self { batch: count, data, ..*self })
     }
 
     /// 8-bit values, cut towards zero as upstream does on its way to PIL.

@@ -6,6 +6,7 @@ use rushlight_runtime::NodeError;
 use super::bislerp::bislerp;
 use super::lanczos::lanczos;
 use super::pixels::Pixels;
+use crate::memory;
 
 /// How values between pixels are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +119,15 @@ pub(crate) fn resize(
             pixels.width, pixels.height
         )));
     }
+    // Both directions: the picture between them may be larger than the result.
+    for sides in [[pixels.height, width], [height, pixels.width], [height, width]] {
+        let [rows, columns] = sides;
+        let shape = [pixels.batch, rows, columns, pixels.channels];
+        memory::check_shape("the resized picture", &shape, size_of::<f32>())?;
+    }
     match method {
-        Method::Lanczos => return Ok(lanczos(pixels, height, width)),
-        Method::Bislerp => return Ok(bislerp(pixels, height, width)),
+        Method::Lanczos => return lanczos(pixels, height, width),
+        Method::Bislerp => return bislerp(pixels, height, width),
         _ => {}
     }
     if height == pixels.height && width == pixels.width {
@@ -130,7 +137,7 @@ pub(crate) fn resize(
     let rows = Taps::new(pixels.height, height, method);
     let channels = pixels.channels;
     // One direction after the other; the wide pass first keeps the middle small when the height shrinks less.
-    let mut middle = Pixels::filled(pixels.batch, pixels.height, width, channels, 0.0);
+    let mut middle = Pixels::filled(pixels.batch, pixels.height, width, channels, 0.0)?;
     middle
         .data
         .par_chunks_mut((width * channels).max(1))
@@ -145,7 +152,7 @@ pub(crate) fn resize(
                 }
             }
         });
-    let mut result = Pixels::filled(pixels.batch, height, width, channels, 0.0);
+    let mut result = Pixels::filled(pixels.batch, height, width, channels, 0.0)?;
     let row_len = width * channels;
     result.data.par_chunks_mut(row_len.max(1)).enumerate().for_each(|(line, out)| {
         let (picture, y) = (line / height, line % height);
@@ -194,5 +201,5 @@ pub(crate) fn resize_cropped(
         return resize(pixels, height, width, method);
     }
     let (y, x, rows, columns) = centre_crop((pixels.height, pixels.width), (height, width));
-    resize(&pixels.crop(y, x, rows, columns), height, width, method)
+    resize(&pixels.crop(y, x, rows, columns)?, height, width, method)
 }

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn an_animation_reads_back_as_it_was_written() {
-        let p = Pixels::build(3, 5, 7, 3, |b, y, x, c| ((b * 31 + y * 7 + x * 3 + c) % 256) as f32 / 255.0);
+        let p = Pixels::build(3, 5, 7, 3, |b, y, x, c| ((b * 31 + y * 7 + x * 3 + c) % 256) as f32 / 255.0)
+            .unwrap();
         let text = vec![("prompt".into(), "{}".into()), ("workflow".into(), "[]".into())];
         let file = animation(&p, 125, &text).unwrap();
         let read = decode("a.webp", &file, 1000).unwrap();

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::dtype::FileDtype;
 use crate::error::{Error, Result};
@@ -50,8 +50,88 @@ pub(crate) struct Header {
 #[derive(Deserialize)]
 struct RawEntry {
     dtype: String,
-    shape: Vec<u64>,
+    shape: Shape,
     data_offsets: (u64, u64),
+}
+
+/// The dimensions of a tensor. A list of more than [`MAX_RANK`] is read to its end and kept up to there and one more, so
+/// that it takes no memory and is still known to be too long.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Dimensions;
+        impl<'de> Visitor<'de> for Dimensions {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a list of dimensions")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(dimension) = list.next_element()? {
+                    if shape.len() <= MAX_RANK {
+                        shape.push(dimension);
+                    }
+                }
+                Ok(Shape(shape))
+            }
+        }
+        deserializer.deserialize_seq(Dimensions)
+    }
+}
+
+/// A value of `__metadata__`: only texts are allowed there; others are of no use to us, not worth refusing a file for,
+/// and not kept.
+struct Text(Option<String>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct AnyValue;
+        impl<'de> Visitor<'de> for AnyValue {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_str<E>(self, text: &str) -> std::result::Result<Text, E> {
+                Ok(Text(Some(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> std::result::Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> std::result::Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> std::result::Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> std::result::Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_unit<E>(self) -> std::result::Result<Text, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Text, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Text, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+        }
+        deserializer.deserialize_any(AnyValue)
+    }
 }
 
 struct RawHeader {
@@ -73,13 +153,9 @@ impl<'de> Deserialize<'de> for RawHeader {
                 let mut header = RawHeader { entries: Vec::new(), metadata: HashMap::new() };
                 while let Some(key) = map.next_key::<String>()? {
                     if key == "__metadata__" {
-                        // Only strings are allowed there; other values are of no use to us and not
-                        // worth refusing a file for.
-                        let values: serde_json::Map<String, serde_json::Value> = map.next_value()?;
-                        header.metadata.extend(values.into_iter().filter_map(|(k, v)| match v {
-                            serde_json::Value::String(text) => Some((k, text)),
-                            _ => None,
-                        }));
+                        let values: HashMap<String, Text> = map.next_value()?;
+                        let texts = values.into_iter().filter_map(|(key, Text(text))| Some((key, text?)));
+                        header.metadata.extend(texts);
                     } else {
                         header.entries.push((key, map.next_value()?));
                     }
@@ -122,15 +198,15 @@ pub(crate) fn parse(bytes: &[u8], origin: &str, limits: &Limits) -> Result<Heade
                 data.len()
             )));
         }
-        if entry.shape.len() > MAX_RANK {
-            return Err(bad(format!("tensor {name:?} has {} dimensions", entry.shape.len())));
+        let shape = entry.shape.0;
+        if shape.len() > MAX_RANK {
+            return Err(bad(format!("tensor {name:?} has more than {MAX_RANK} dimensions")));
         }
         let expected =
-            entry.shape.iter().try_fold(dtype.size() as u64, |size, &dimension| size.checked_mul(dimension));
+            shape.iter().try_fold(dtype.size() as u64, |size, &dimension| size.checked_mul(dimension));
         if expected != Some(end - start) {
             return Err(bad(format!(
-                "tensor {name:?} of shape {:?} and dtype {} does not take the {} bytes it claims",
-                entry.shape,
+                "tensor {name:?} of shape {shape:?} and dtype {} does not take the {} bytes it claims",
                 entry.dtype,
                 end - start
             )));
@@ -140,7 +216,7 @@ pub(crate) fn parse(bytes: &[u8], origin: &str, limits: &Limits) -> Result<Heade
             dtype,
             // Each dimension divides a byte count that exists (or is multiplied by a zero), so the
             // only values that do not fit are of empty tensors.
-            shape: entry.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
+            shape: shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect(),
             start: data_start + start as usize,
             end: data_start + end as usize,
         });
@@ -251,6 +327,16 @@ mod tests {
             let message = reason(&file(header, data));
             assert!(message.contains(expected), "{header}: {message}");
         }
+    }
+
+    #[test]
+    fn long_lists_in_a_header_are_not_kept() {
+        let zeros = vec!["0"; 1 << 20].join(",");
+        let shape = format!(r#"{{"x":{{"dtype":"U8","shape":[{zeros}],"data_offsets":[0,0]}}}}"#);
+        assert!(reason(&file(&shape, 0)).contains("dimensions"));
+        let metadata = format!(r#"{{"__metadata__":{{"a":"b","list":[{zeros}],"n":1,"o":{{"p":null}}}}}}"#);
+        let header = parse(&file(&metadata, 0), "x", &Limits::default()).unwrap();
+        assert_eq!(header.metadata.len(), 1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -181,16 +181,20 @@ impl StateDict {
     /// # Errors
     /// When the file cannot be opened or its header is not truthful.
     pub fn open(path: &Path) -> Result<Self> {
-        let origin = path.display().to_string();
-        let file =
-            std::fs::File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        // Errors reach clients, who are to learn a file's name and not where it is.
+        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+        let origin = name.display().to_string();
+        let failed = |source: std::io::Error| {
+            tracing::debug!(path = %path.display(), error = %source, "a model file cannot be opened");
+            Error::Io { path: name.clone(), source }
+        };
+        let file = std::fs::File::open(path).map_err(failed)?;
         // SAFETY: the map is read-only and private to this process, and every range taken from it
         // was checked against its length when the header was parsed. The one thing the operating
         // system cannot promise is that nobody truncates the file while it is mapped; that would
         // end in a bus error, as for every program that maps model files, and model folders are
         // written by their owner only (we write models by renaming complete files into place).
-        let map = unsafe { memmap2::Mmap::map(&file) }
-            .map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(failed)?;
         Self::from_buffer(Bytes::Mapped(map), &origin, &Limits::default())
     }
 
@@ -263,6 +267,11 @@ impl StateDict {
     /// Names and tensors in the file's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Bytes of all tensors as they are stored.
+    pub fn stored_bytes(&self) -> usize {
+        self.entries.values().map(|entry| entry.end - entry.start).sum()
     }
 
     /// The entry of a name.
@@ -375,8 +384,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
-        let error = StateDict::open(Path::new("/nowhere/x.safetensors")).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/x.safetensors"), "{error}");
+    fn a_missing_file_is_named_without_its_folder() {
+        let error = StateDict::open(Path::new("/nowhere/x.safetensors")).unwrap_err().to_string();
+        assert!(error.contains("x.safetensors") && !error.contains("nowhere"), "{error}");
     }
 }

@@ -20,6 +20,15 @@ const MAX_VISITS: usize = 1 << 20;
 /// Deepest dictionaries that are looked into.
 const MAX_DEPTH: usize = 8;
 
+/// Most dimensions a tensor may have.
+const MAX_RANK: usize = 8;
+
+/// Longest name of a tensor in bytes; one text of the file may be part of many names.
+const MAX_NAME: usize = 1024;
+
+/// Bytes that all names and texts may have together.
+const MAX_TEXT: usize = 64 << 20;
+
 /// Reads all tensors of a file. Names of nested dictionaries are joined with dots, and the level that
 /// training programs put around the weights (`state_dict`, `params_ema`, `params`) is left out.
 pub(in crate::weights) fn read(bytes: Bytes, origin: &str) -> Result<StateDict> {
@@ -29,7 +38,7 @@ pub(in crate::weights) fn read(bytes: Bytes, origin: &str) -> Result<StateDict> 
     let (machine, top, storages) =
         if all.starts_with(b"PK") { archive(all) } else { old_format(all) }.map_err(bad)?;
     let reader = Reader { machine: &machine, storages: &storages, bytes: &bytes };
-    let mut found = Found::default();
+    let mut found = Found { copies_left: all.len(), text_left: MAX_TEXT, ..Found::default() };
     reader.collect(top, String::new(), 0, &mut found).map_err(bad)?;
     let dict = StateDict::from_parts(found.entries, found.metadata);
     let wrapper = ["state_dict.", "params_ema.", "params.", "model_state_dict."]
@@ -134,6 +143,22 @@ struct Found {
     entries: Vec<(String, Entry)>,
     metadata: HashMap<String, String>,
     visits: usize,
+    /// Bytes that may still be copied out of the file: tensors may share a storage, and each that is not laid out row
+    /// by row is a copy of its part.
+    copies_left: usize,
+    /// Bytes that names and texts may still have.
+    text_left: usize,
+}
+
+impl Found {
+    /// Takes so many bytes of text from what is left.
+    fn take_text(&mut self, bytes: usize) -> std::result::Result<(), String> {
+        self.text_left = self
+            .text_left
+            .checked_sub(bytes)
+            .ok_or_else(|| format!("its names and texts have more than {MAX_TEXT} bytes"))?;
+        Ok(())
+    }
 }
 
 struct Reader<'a> {
@@ -159,27 +184,36 @@ impl Reader<'_> {
             Value::Dict(items) if depth < MAX_DEPTH => {
                 for (key, value) in items {
                     let key = match self.machine.get(*key) {
+                        Value::Text(key) if name.len() + key.len() >= MAX_NAME => {
+                            return Err(format!("a name has more than {MAX_NAME} bytes"));
+                        }
                         Value::Text(key) => key.clone(),
                         Value::Int(key) => key.to_string(),
                         _ => continue,
                     };
                     let name = if name.is_empty() { key } else { format!("{name}.{key}") };
+                    found.take_text(name.len())?;
                     self.collect(*value, name, depth + 1, found)?;
                 }
             }
             Value::Tensor(arguments) => {
-                let entry = self.tensor(arguments).map_err(|reason| format!("tensor {name:?}: {reason}"))?;
+                let entry = self
+                    .tensor(arguments, &mut found.copies_left)
+                    .map_err(|reason| format!("tensor {name:?}: {reason}"))?;
                 found.entries.push((name, entry));
             }
             Value::Int(number) => drop(found.metadata.insert(name, number.to_string())),
-            Value::Text(text) => drop(found.metadata.insert(name, text.clone())),
+            Value::Text(text) => {
+                found.take_text(text.len())?;
+                found.metadata.insert(name, text.clone());
+            }
             _ => {}
         }
         Ok(())
     }
 
     /// `(storage, offset, shape, strides, …)`
-    fn tensor(&self, arguments: &[Id]) -> std::result::Result<Entry, String> {
+    fn tensor(&self, arguments: &[Id], copies_left: &mut usize) -> std::result::Result<Entry, String> {
         let [storage, offset, shape, strides, ..] = arguments else {
             return Err("its description is too short".into());
         };
@@ -190,7 +224,7 @@ impl Reader<'_> {
         let range = self.storages.get(&key).ok_or_else(|| format!("storage {key:?} is missing"))?;
         let offset = self.size(*offset)?;
         let (shape, strides) = (self.sizes(*shape)?, self.sizes(*strides)?);
-        if shape.len() != strides.len() || shape.len() > 8 {
+        if shape.len() != strides.len() {
             return Err(format!("shape {shape:?} and strides {strides:?} do not go together"));
         }
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or("it is too large")?;
@@ -207,7 +241,13 @@ impl Reader<'_> {
         if reach.is_none_or(|reach| reach > elements) {
             return Err(format!("shape {shape:?} at {offset} is beyond its storage of {elements} elements"));
         }
-        if is_contiguous(&shape, &strides) || count == 0 {
+        if count == 0 {
+            // Wherever it claims to begin, it has no bytes.
+            return Ok(Entry::from_range(self.bytes.clone(), range.start..range.start, dtype, shape));
+        }
+        // From here on every dimension is at least 1 and the last element lies in the storage, so neither products of
+        // dimensions nor places overflow.
+        if is_contiguous(&shape, &strides) {
             let start = range.start + offset * dtype.size();
             let end = start + count * dtype.size();
             return Ok(Entry::from_range(self.bytes.clone(), start..end, dtype, shape));
@@ -216,6 +256,9 @@ impl Reader<'_> {
         if count > elements {
             return Err(format!("{count} elements from a storage of {elements}"));
         }
+        *copies_left = copies_left
+            .checked_sub(count * dtype.size())
+            .ok_or("the tensors that have to be copied are larger than the file")?;
         let storage = self.bytes.as_slice().get(range.clone()).unwrap_or_default();
         let bytes = gather(storage, dtype.size(), offset, &shape, &strides, count);
         Entry::from_bytes(bytes, dtype, shape).map_err(|e| e.to_string())
@@ -230,6 +273,9 @@ impl Reader<'_> {
 
     fn sizes(&self, id: Id) -> std::result::Result<Vec<usize>, String> {
         match self.machine.get(id) {
+            Value::Tuple(items) | Value::List(items) if items.len() > MAX_RANK => {
+                Err(format!("it has {} dimensions", items.len()))
+            }
             Value::Tuple(items) | Value::List(items) => items.iter().map(|&id| self.size(id)).collect(),
             _ => Err("its shape is not a tuple".into()),
         }
@@ -265,4 +311,75 @@ fn gather(
         out.extend_from_slice(bytes.get(at * size..(at + 1) * size).unwrap_or_default());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with a storage of six floats and the numbers 0 to 3 at places 7 to 10.
+    fn machine(more: Vec<Value>) -> Machine {
+        let text = |text: &str| Value::Text(text.into());
+        let mut values = vec![
+            text("storage"),
+            Value::Global("torch.FloatStorage".into()),
+            text("0"),
+            text("cpu"),
+            Value::Int(6),
+            Value::Tuple(vec![0, 1, 2, 3, 4]),
+            Value::Persistent(5),
+        ];
+        values.extend((0..4).map(Value::Int));
+        values.extend(more);
+        Machine { values }
+    }
+
+    fn collect(machine: &Machine, top: Id) -> std::result::Result<Vec<(String, Entry)>, String> {
+        let bytes = Arc::new(Bytes::Owned(vec![0; 24]));
+        let storages = Storages::from([("0".to_string(), 0..24)]);
+        let mut found = Found { copies_left: 24, text_left: MAX_TEXT, ..Found::default() };
+        Reader { machine, storages: &storages, bytes: &bytes }.collect(top, String::new(), 0, &mut found)?;
+        Ok(found.entries)
+    }
+
+    #[test]
+    fn transposed_views_of_one_storage_are_copied_no_more_than_the_file_is_long() {
+        // Shape [2, 3] with strides [1, 2].
+        let tensor = [
+            Value::Tuple(vec![9, 10]),
+            Value::Tuple(vec![8, 9]),
+            Value::Tensor(vec![6, 7, 11, 12]),
+            Value::Text("a".into()),
+            Value::Text("b".into()),
+        ];
+        let with = |items| machine(tensor.iter().cloned().chain([Value::Dict(items)]).collect());
+        assert_eq!(collect(&with(vec![(14, 13)]), 16).unwrap().len(), 1);
+        let error = collect(&with(vec![(14, 13), (15, 13)]), 16).unwrap_err();
+        assert!(error.contains("larger than the file"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_tensor_may_claim_any_place_and_size() {
+        let machine = machine(vec![
+            Value::Int(i64::MAX),
+            // Shape [0, 2^63 - 1, 3], any strides.
+            Value::Tuple(vec![7, 11, 10]),
+            Value::Tuple(vec![11, 11, 11]),
+            Value::Tensor(vec![6, 11, 12, 13]),
+        ]);
+        let entries = collect(&machine, 14).unwrap();
+        assert!(entries[0].1.to_f32().is_empty());
+        entries[0].1.release();
+    }
+
+    #[test]
+    fn names_and_texts_are_bounded_however_often_they_are_recalled() {
+        let long = machine(vec![Value::Text("x".repeat(MAX_NAME)), Value::Dict(vec![(11, 7)])]);
+        assert!(collect(&long, 12).unwrap_err().contains("a name has more"));
+        let text = Value::Text("x".repeat(1 << 20));
+        let mut values = vec![text];
+        values.extend((0..65).map(|i| Value::Text(format!("k{i}"))));
+        values.push(Value::Dict((0..65).map(|i| (12 + i, 11)).collect()));
+        assert!(collect(&machine(values), 77).unwrap_err().contains("names and texts"));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use rushlight_runtime::{Audio, Inputs, Latent, NodeContext, Registry, Value};
+use rushlight_runtime::{Audio, Inputs, Latent, NodeContext, NodeError, Registry, Value};
 use serde_json::{Map, Value as Json};
 
 use crate::picture::resize::resize_cropped;
@@ -89,11 +89,42 @@ pub fn nodes(folder: &Path) -> Result<Report, String> {
         }
         match run(&registry, &ctx, class, &entry, &tensors) {
             Ok((error, tolerance)) => report.passed.push(Passed { name, error, tolerance }),
-            Err(reason) if reason.contains("not supported") => report.missing.push((name, reason)),
-            Err(reason) => report.failed.push((name, reason)),
+            Err(Fault::Missing(reason)) => report.missing.push((name, reason)),
+            Err(Fault::Differs(reason)) => report.failed.push((name, reason)),
         }
     }
     Ok(report)
+}
+
+/// Why an entry did not pass.
+enum Fault {
+    /// The node says that it does not do what the entry asks for.
+    Missing(String),
+    /// It failed otherwise, or gave something else.
+    Differs(String),
+}
+
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Fault::Differs(reason)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(reason: &str) -> Self {
+        Fault::Differs(reason.into())
+    }
+}
+
+impl From<NodeError> for Fault {
+    fn from(error: NodeError) -> Self {
+        match &error {
+            NodeError::Failed { exception_type, .. } if exception_type == "NotImplementedError" => {
+                Fault::Missing(error.to_string())
+            }
+            _ => Fault::Differs(error.to_string()),
+        }
+    }
 }
 
 /// The error and what is allowed.
@@ -103,7 +134,7 @@ fn run(
     class: &str,
     entry: &Json,
     tensors: &Tensors,
-) -> Result<(f64, f64), String> {
+) -> Result<(f64, f64), Fault> {
     let node = registry.get(class).ok_or("not native")?;
     let schema = node.schema(ctx.host());
     let mut inputs = Inputs::new();
@@ -112,10 +143,10 @@ fn run(
         let ty = ty.as_ref().and_then(Json::as_str).unwrap_or_default();
         inputs.insert(name.as_str(), input_value(json, ty, tensors)?);
     }
-    let output = node.execute(ctx, &inputs).map_err(|error| error.to_string())?;
+    let output = node.execute(ctx, &inputs)?;
     let expected = entry.get("outputs").and_then(Json::as_array).ok_or("no outputs")?;
     if output.values.len() != expected.len() {
-        return Err(format!("{} outputs, recorded {}", output.values.len(), expected.len()));
+        return Err(format!("{} outputs, recorded {}", output.values.len(), expected.len()).into());
     }
     let eight_bit = EIGHT_BIT_CLASSES.contains(&class)
         || entry.pointer("/inputs").is_some_and(|inputs| inputs.to_string().contains("lanczos"));
@@ -125,7 +156,7 @@ fn run(
         let error =
             compare(value, expected, tensors).map_err(|reason| format!("output {index}: {reason}"))?;
         if error > tolerance {
-            return Err(format!("output {index}: error {error:.3e} over {tolerance:.1e}"));
+            return Err(format!("output {index}: error {error:.3e} over {tolerance:.1e}").into());
         }
         worst = worst.max(error);
     }

@@ -6,7 +6,9 @@
 
 use std::path::PathBuf;
 
+use candle_core::DType;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use rushlight_nodes::{FileDtype, PartPrecision, Precision};
 
 use crate::upstream_args::UpstreamArgs;
 
@@ -103,18 +105,110 @@ pub struct DeviceArgs {
     /// Diffusion model in float16.
     #[arg(long, group = "unet_dtype")]
     pub fp16_unet: bool,
+    /// Weights of the diffusion model rounded to 8 bits (4 of exponent).
+    #[arg(long = "fp8_e4m3fn-unet", alias = "fp8-e4m3fn-unet", group = "unet_dtype")]
+    pub fp8_e4m3fn_unet: bool,
+    /// Weights of the diffusion model rounded to 8 bits (5 of exponent).
+    #[arg(long = "fp8_e5m2-unet", alias = "fp8-e5m2-unet", group = "unet_dtype")]
+    pub fp8_e5m2_unet: bool,
+    /// VAE in float16 (published VAEs may give black pictures).
+    #[arg(long, group = "vae_dtype")]
+    pub fp16_vae: bool,
+    /// VAE in float32 (the default).
+    #[arg(long, group = "vae_dtype")]
+    pub fp32_vae: bool,
+    /// VAE in bfloat16.
+    #[arg(long, group = "vae_dtype")]
+    pub bf16_vae: bool,
+    /// VAE on the CPU.
+    #[arg(long, env = "RUSHLIGHT_CPU_VAE")]
+    pub cpu_vae: bool,
+    /// Weights of text encoders rounded to 8 bits (4 of exponent).
+    #[arg(long = "fp8_e4m3fn-text-enc", alias = "fp8-e4m3fn-text-enc", group = "text_encoder_dtype")]
+    pub fp8_e4m3fn_text_enc: bool,
+    /// Weights of text encoders rounded to 8 bits (5 of exponent).
+    #[arg(long = "fp8_e5m2-text-enc", alias = "fp8-e5m2-text-enc", group = "text_encoder_dtype")]
+    pub fp8_e5m2_text_enc: bool,
+    /// Text encoders in float16.
+    #[arg(long, group = "text_encoder_dtype")]
+    pub fp16_text_enc: bool,
+    /// Text encoders in float32.
+    #[arg(long, group = "text_encoder_dtype")]
+    pub fp32_text_enc: bool,
+    /// Text encoders in bfloat16.
+    #[arg(long, group = "text_encoder_dtype")]
+    pub bf16_text_enc: bool,
+    /// Gigabytes of memory that are left to other programs.
+    #[arg(long, value_name = "GB", env = "RUSHLIGHT_RESERVE_VRAM")]
+    pub reserve_vram: Option<f64>,
     /// Do not save the prompt and workflow in pictures.
     #[arg(long, env = "RUSHLIGHT_DISABLE_METADATA")]
     pub disable_metadata: bool,
 }
 
 impl DeviceArgs {
-    /// Given precision flags: loaders choose the precision by themselves so far (float32 on the CPU).
-    pub fn ignored(&self) -> Vec<&'static str> {
+    /// How the native nodes load models.
+    pub fn node_settings(&self) -> rushlight_nodes::Settings {
+        let everywhere = match (self.force_fp32, self.force_fp16) {
+            (true, _) => PartPrecision::of(DType::F32),
+            (_, true) => PartPrecision::of(DType::F16),
+            _ => PartPrecision::default(),
+        };
+        let first = |choices: &[(bool, PartPrecision)], otherwise: PartPrecision| {
+            choices.iter().find_map(|(given, part)| given.then_some(*part)).unwrap_or(otherwise)
+        };
+        let unet = [
+            (self.fp32_unet, PartPrecision::of(DType::F32)),
+            (self.bf16_unet, PartPrecision::of(DType::BF16)),
+            (self.fp16_unet, PartPrecision::of(DType::F16)),
+            (self.fp8_e4m3fn_unet, PartPrecision::rounded(FileDtype::F8E4M3)),
+            (self.fp8_e5m2_unet, PartPrecision::rounded(FileDtype::F8E5M2)),
+        ];
+        let text_encoder = [
+            (self.fp32_text_enc, PartPrecision::of(DType::F32)),
+            (self.bf16_text_enc, PartPrecision::of(DType::BF16)),
+            (self.fp16_text_enc, PartPrecision::of(DType::F16)),
+            (self.fp8_e4m3fn_text_enc, PartPrecision::rounded(FileDtype::F8E4M3)),
+            (self.fp8_e5m2_text_enc, PartPrecision::rounded(FileDtype::F8E5M2)),
+        ];
+        let vae = [
+            (self.fp32_vae, PartPrecision::of(DType::F32)),
+            (self.bf16_vae, PartPrecision::of(DType::BF16)),
+            (self.fp16_vae, PartPrecision::of(DType::F16)),
+        ];
+        let gigabytes = self.reserve_vram.unwrap_or(0.0).max(0.0);
+        rushlight_nodes::Settings {
+            precision: Precision {
+                unet: first(&unet, everywhere),
+                text_encoder: first(&text_encoder, everywhere),
+                // Half precision everywhere does not mean the VAE: it would overflow.
+                vae: first(&vae, PartPrecision::default()),
+            },
+            vae_on_cpu: self.cpu_vae,
+            reserved_bytes: (gigabytes * f64::from(1 << 30)) as u64,
+        }
+    }
+
+    /// The given flags that another engine beside this one has too, as they are written.
+    pub fn shared_flags(&self) -> Vec<&'static str> {
         let flags = [
+            ("--force-fp32", self.force_fp32),
             ("--force-fp16", self.force_fp16),
+            ("--fp32-unet", self.fp32_unet),
             ("--bf16-unet", self.bf16_unet),
             ("--fp16-unet", self.fp16_unet),
+            ("--fp8_e4m3fn-unet", self.fp8_e4m3fn_unet),
+            ("--fp8_e5m2-unet", self.fp8_e5m2_unet),
+            ("--fp16-vae", self.fp16_vae),
+            ("--fp32-vae", self.fp32_vae),
+            ("--bf16-vae", self.bf16_vae),
+            ("--cpu-vae", self.cpu_vae),
+            ("--fp8_e4m3fn-text-enc", self.fp8_e4m3fn_text_enc),
+            ("--fp8_e5m2-text-enc", self.fp8_e5m2_text_enc),
+            ("--fp16-text-enc", self.fp16_text_enc),
+            ("--fp32-text-enc", self.fp32_text_enc),
+            ("--bf16-text-enc", self.bf16_text_enc),
+            ("--reserve-vram", self.reserve_vram.is_some()),
         ];
         flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
     }
@@ -344,6 +438,22 @@ mod tests {
             serve(&["--lowvram", "--fast", "fp16_accumulation", "--use-sage-attention", "--port", "9000"]);
         assert_eq!(args.upstream.given(), ["--use-sage-attention", "--lowvram", "--fast"]);
         assert_eq!(args.port, 9000);
+    }
+
+    #[test]
+    fn precision_flags_set_the_types_of_their_parts() {
+        let precision = |args: &[&str]| serve(args).device.node_settings().precision;
+        assert_eq!(precision(&[]), Precision::default());
+        let all = precision(&["--force-fp16", "--bf16-unet", "--fp8_e5m2-text-enc", "--fp32-vae"]);
+        assert_eq!(all.unet, PartPrecision::of(DType::BF16));
+        assert_eq!(all.text_encoder, PartPrecision::rounded(FileDtype::F8E5M2));
+        assert_eq!(all.vae, PartPrecision::of(DType::F32));
+        assert_eq!(precision(&["--force-fp32"]).unet, PartPrecision::of(DType::F32));
+        assert_eq!(precision(&["--force-fp16"]).vae, PartPrecision::default());
+        let settings = serve(&["--cpu-vae", "--reserve-vram", "1.5"]).device.node_settings();
+        assert!(settings.vae_on_cpu);
+        assert_eq!(settings.reserved_bytes, 3 << 29);
+        assert_eq!(serve(&["--cpu-vae", "--fp16-unet"]).device.shared_flags(), ["--fp16-unet", "--cpu-vae"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
+use rushlight_nodes::Settings;
 use rushlight_runtime::{ClassTable, Host, Registry};
 use rushlight_server::{EmbeddedModel, FolderHost};
 use rushlight_store::Folders;
@@ -55,14 +56,19 @@ pub fn open_host(settings: &FolderSettings, metadata: bool) -> Result<(Arc<Folde
 
 /// Every native class.
 pub fn native_registry() -> Registry {
+    native_registry_with(&Settings::default())
+}
+
+/// Every native class, loading models as the settings say.
+pub fn native_registry_with(settings: &Settings) -> Registry {
     let mut registry = Registry::new();
-    rushlight_nodes::register(&mut registry);
+    rushlight_nodes::register_with(&mut registry, settings);
     registry
 }
 
 /// The native classes with their schemas.
-pub fn native_classes(host: Arc<dyn Host>) -> Arc<ClassTable> {
-    Arc::new(ClassTable::new(native_registry(), host))
+pub fn native_classes(host: Arc<dyn Host>, settings: &Settings) -> Arc<ClassTable> {
+    Arc::new(ClassTable::new(native_registry_with(settings), host))
 }
 
 /// The device that models run on: the asked one, else the first GPU this build knows, else the CPU.

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use rushlight_graph::{InputType, NodeSchema, Presence};
+use rushlight_nodes::Settings;
 use serde_json::{Map, Value};
 
 use crate::args::NodesArgs;
@@ -16,7 +17,7 @@ pub fn run(args: &NodesArgs) -> Result<()> {
         return list_missing(args.json);
     }
     let (_, host) = environment::open_host(&environment::folder_settings(&args.folders)?, true)?;
-    let classes = environment::native_classes(host);
+    let classes = environment::native_classes(host, &Settings::default());
     let schemas: Vec<_> = classes.schemas().collect();
     match &args.name {
         Some(name) => match schemas.iter().find(|schema| schema.name.as_ref() == name) {

@@ -30,7 +30,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         settings.output = Some(out.clone());
     }
     let (folders, host) = environment::open_host(&settings, !args.device.disable_metadata)?;
-    let classes = environment::native_classes(host.clone());
+    let classes = environment::native_classes(host.clone(), &args.device.node_settings());
     let device = environment::device(&args.device)?;
     let valid =
         rushlight_graph::validate(&graph, classes.as_ref(), None).map_err(|refused| explain(&refused))?;

@@ -26,8 +26,7 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 /// # Errors
 /// What keeps it from starting: an option, a folder, the database, the device or the port.
 pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
-    let mut ignored = args.upstream.given();
-    ignored.extend(args.device.ignored());
+    let ignored = args.upstream.given();
     // In a checkout they are its engine's.
     if !ignored.is_empty() && args.comfyui_dir.is_none() {
         tracing::warn!("these options have no effect here: {}", ignored.join(" "));
@@ -52,7 +51,7 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
     let parts = Parts {
         host,
         folders: folders.clone(),
-        registry: environment::native_registry(),
+        registry: environment::native_registry_with(&args.device.node_settings()),
         store,
         devices: vec![device],
         executor: ExecutorOptions { cache: cache_policy(args) },

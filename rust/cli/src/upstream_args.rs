@@ -6,31 +6,9 @@ use clap::Args;
 #[derive(Debug, Clone, Default, Args)]
 pub struct UpstreamArgs {
     #[arg(long, hide = true)]
-    cpu_vae: bool,
-    #[arg(long, hide = true)]
     fp64_unet: bool,
-    #[arg(long = "fp8_e4m3fn-unet", hide = true)]
-    fp8_e4m3fn_unet: bool,
-    #[arg(long = "fp8_e5m2-unet", hide = true)]
-    fp8_e5m2_unet: bool,
     #[arg(long = "fp8_e8m0fnu-unet", hide = true)]
     fp8_e8m0fnu_unet: bool,
-    #[arg(long, hide = true)]
-    fp16_vae: bool,
-    #[arg(long, hide = true)]
-    fp32_vae: bool,
-    #[arg(long, hide = true)]
-    bf16_vae: bool,
-    #[arg(long = "fp8_e4m3fn-text-enc", hide = true)]
-    fp8_e4m3fn_text_enc: bool,
-    #[arg(long = "fp8_e5m2-text-enc", hide = true)]
-    fp8_e5m2_text_enc: bool,
-    #[arg(long, hide = true)]
-    fp16_text_enc: bool,
-    #[arg(long, hide = true)]
-    fp32_text_enc: bool,
-    #[arg(long, hide = true)]
-    bf16_text_enc: bool,
     #[arg(long, hide = true)]
     force_channels_last: bool,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "0", value_name = "N")]
@@ -67,8 +45,6 @@ pub struct UpstreamArgs {
     lowvram: bool,
     #[arg(long, hide = true)]
     novram: bool,
-    #[arg(long, hide = true, value_name = "GB")]
-    reserve_vram: Option<String>,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "2", value_name = "N")]
     async_offload: Option<String>,
     #[arg(long, hide = true)]
@@ -112,20 +88,9 @@ pub struct UpstreamArgs {
 impl UpstreamArgs {
     /// The flags that were given, as they are written.
     pub fn given(&self) -> Vec<&'static str> {
-        let flags: [(&'static str, bool); 51] = [
-            ("--cpu-vae", self.cpu_vae),
+        let flags: [(&'static str, bool); 39] = [
             ("--fp64-unet", self.fp64_unet),
-            ("--fp8_e4m3fn-unet", self.fp8_e4m3fn_unet),
-            ("--fp8_e5m2-unet", self.fp8_e5m2_unet),
             ("--fp8_e8m0fnu-unet", self.fp8_e8m0fnu_unet),
-            ("--fp16-vae", self.fp16_vae),
-            ("--fp32-vae", self.fp32_vae),
-            ("--bf16-vae", self.bf16_vae),
-            ("--fp8_e4m3fn-text-enc", self.fp8_e4m3fn_text_enc),
-            ("--fp8_e5m2-text-enc", self.fp8_e5m2_text_enc),
-            ("--fp16-text-enc", self.fp16_text_enc),
-            ("--fp32-text-enc", self.fp32_text_enc),
-            ("--bf16-text-enc", self.bf16_text_enc),
             ("--force-channels-last", self.force_channels_last),
             ("--directml", self.directml.is_some()),
             ("--oneapi-device-selector", self.oneapi_device_selector.is_some()),
@@ -144,7 +109,6 @@ impl UpstreamArgs {
             ("--normalvram", self.normalvram),
             ("--lowvram", self.lowvram),
             ("--novram", self.novram),
-            ("--reserve-vram", self.reserve_vram.is_some()),
             ("--async-offload", self.async_offload.is_some()),
             ("--disable-async-offload", self.disable_async_offload),
             ("--force-non-blocking", self.force_non_blocking),

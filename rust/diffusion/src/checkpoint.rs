@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::latent_format::LatentFormat;
 use crate::model::{ConcatKind, DiffusionModel, Model, ModelInput, VectorKind};
 use crate::models::unet::UNet;
+pub use crate::precision::LoadOptions;
 use crate::sampling::{ModelSampling, Prediction};
 use crate::vae::Vae;
 use crate::weights::{PatchSet, StateDict, Weights, layouts};
@@ -21,48 +22,6 @@ use crate::weights::{PatchSet, StateDict, Weights, layouts};
 const UNET: &str = "model.diffusion_model.";
 /// Where its VAE is.
 const VAE: &str = "first_stage_model.";
-
-/// How to load a model.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// Device for the weights.
-    pub device: Device,
-    /// Compute type of the diffusion model and text encoders; `None` picks `f32` on the CPU and the
-    /// file's sixteen-bit type elsewhere.
-    pub dtype: Option<DType>,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self { device: Device::Cpu, dtype: None }
-    }
-}
-
-impl LoadOptions {
-    fn dtype_for(&self, dict: &StateDict) -> DType {
-        match (self.dtype, &self.device) {
-            (Some(dtype), _) => dtype,
-            (None, Device::Cpu) => DType::F32,
-            (None, _) => match dict.main_dtype().compute_dtype() {
-                DType::F32 => DType::F16,
-                dtype => dtype,
-            },
-        }
-    }
-
-    /// Weights of a text encoder or diffusion model.
-    pub fn weights(&self, dict: StateDict) -> Weights {
-        let dtype = self.dtype_for(&dict);
-        Weights::new(dict, dtype, &self.device)
-    }
-
-    /// Weights of a VAE: activations of the published ones overflow half precision, so `f32` unless
-    /// another type is asked for.
-    pub fn vae_weights(&self, dict: StateDict) -> Weights {
-        let dtype = self.dtype.filter(|&dtype| dtype != DType::F16).unwrap_or(DType::F32);
-        Weights::new(dict, dtype, &self.device)
-    }
-}
 
 /// The families of Stable Diffusion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +55,8 @@ pub struct Checkpoint {
 /// When the file cannot be read, is damaged, or holds nothing we know.
 pub fn load_checkpoint(path: &Path, options: &LoadOptions) -> Result<Checkpoint> {
     let dict = StateDict::open(path)?;
-    checkpoint_from_dict(&dict, &path.display().to_string(), options)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    checkpoint_from_dict(&dict, &name, options)
 }
 
 /// Loads a checkpoint from tensors; `origin` names them in errors.
@@ -143,7 +103,7 @@ pub(crate) fn unet_model(
         true => ModelSampling::stable_diffusion_zero_snr(prediction),
         false => ModelSampling::stable_diffusion(prediction),
     };
-    let network = Arc::new(LazyUNet::new(options.weights(unet)));
+    let network = Arc::new(LazyUNet::new(options.unet_weights(unet)));
     let mut model = Model::new(network, sampling, LatentFormat::by_name(format)?);
     model.vector = vector;
     model.concat = match channels {
@@ -196,8 +156,9 @@ fn prediction(dict: &StateDict, family: Family, channels: usize) -> Prediction {
 
 /// The text encoders of a checkpoint.
 fn text_encoders(dict: &StateDict, options: &LoadOptions) -> Option<Clip> {
-    let hugging_face = |prefix: &str| options.weights(dict.view(prefix));
-    let open_clip = |prefix: &str| options.weights(layouts::open_clip_to_hugging_face(&dict.view(prefix)));
+    let hugging_face = |prefix: &str| options.text_encoder_weights(dict.view(prefix));
+    let open_clip =
+        |prefix: &str| options.text_encoder_weights(layouts::open_clip_to_hugging_face(&dict.view(prefix)));
     let has = |prefix: &str| dict.has_prefix(prefix);
 
     let (xl_l, xl_g) = ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.");
@@ -222,7 +183,7 @@ fn text_encoders(dict: &StateDict, options: &LoadOptions) -> Option<Clip> {
             // The oldest files leave that level out.
             part = part.rename(|name| Some(format!("text_model.{name}")));
         }
-        let encoder = TextEncoder::clip_l(options.weights(part));
+        let encoder = TextEncoder::clip_l(options.text_encoder_weights(part));
         return Some(Clip::new(ClipFamily::StableDiffusion1, vec![encoder]));
     }
     None

@@ -15,6 +15,7 @@
 //! | [`latent_format`] | the user's latents and the model's |
 //! | [`weights`] | files' bytes to tensors, converted lazily, patched without touching the original |
 //! | [`checkpoint`] | single-file checkpoints: family and parts |
+//! | [`precision`] | where and how exactly the parts of a model compute |
 //! | [`clip`] | prompts to conditioning |
 //! | [`vae`] | pictures to latents and back |
 //! | [`loaders`] | parts that come in files of their own |
@@ -40,6 +41,7 @@ pub mod model;
 pub mod models;
 pub mod noise;
 pub mod ops;
+pub mod precision;
 pub mod preview;
 pub mod rng;
 pub mod sample;

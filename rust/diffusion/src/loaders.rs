@@ -117,7 +117,7 @@ fn text_encoder(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result
     let part = hugging_face.or_else(open_clip).ok_or_else(|| unknown(dict, origin, "a CLIP text encoder"))?;
     let table = "text_model.embeddings.token_embedding.weight";
     let width = part.shape(table).and_then(|shape| shape.get(1).copied());
-    let weights = options.weights(part);
+    let weights = options.text_encoder_weights(part);
     match width {
         Some(1280) => Ok(TextEncoder::clip_g(weights)),
         Some(1024) => Ok(TextEncoder::clip_h(weights)),
@@ -135,18 +135,18 @@ pub fn control_net(dict: &StateDict, origin: &str, options: &LoadOptions) -> Res
         if dict.has_prefix(&format!("{prefix}input_hint_block."))
             && dict.has_prefix(&format!("{prefix}zero_convs."))
         {
-            return Ok(Arc::new(ControlNet::new(&options.weights(dict.view(prefix)))?));
+            return Ok(Arc::new(ControlNet::new(&options.control_weights(dict.view(prefix)))?));
         }
     }
     for prefix in ["controlnet.", ""] {
         if dict.has_prefix(&format!("{prefix}controlnet_cond_embedding.")) {
             let original = layouts::unet::control_from_diffusers(&dict.view(prefix));
-            return Ok(Arc::new(ControlNet::new(&options.weights(original))?));
+            return Ok(Arc::new(ControlNet::new(&options.control_weights(original))?));
         }
     }
     for prefix in ["adapter.", ""] {
         if dict.has_prefix(&format!("{prefix}body.")) {
-            return Ok(Arc::new(Adapter::new(&options.weights(dict.view(prefix)))?));
+            return Ok(Arc::new(Adapter::new(&options.control_weights(dict.view(prefix)))?));
         }
     }
     Err(unknown(dict, origin, "a ControlNet"))
@@ -159,13 +159,13 @@ pub fn control_net(dict: &StateDict, origin: &str, options: &LoadOptions) -> Res
 pub fn clip_vision(dict: &StateDict, origin: &str, options: &LoadOptions) -> Result<ClipVision> {
     for prefix in ["", "clip_vision.", "image_encoder."] {
         if dict.has_prefix(&format!("{prefix}vision_model.encoder.")) {
-            return ClipVision::new(&options.weights(dict.view(prefix)));
+            return ClipVision::new(&options.text_encoder_weights(dict.view(prefix)));
         }
     }
     for prefix in ["visual.", "embedder.model.visual.", "conditioner.embedders.0.open_clip.model.visual."] {
         if dict.has_prefix(&format!("{prefix}transformer.resblocks.")) {
             let renamed = layouts::open_clip_vision_to_hugging_face(&dict.view(prefix));
-            return ClipVision::new(&options.weights(renamed));
+            return ClipVision::new(&options.text_encoder_weights(renamed));
         }
     }
     Err(unknown(dict, origin, "a CLIP picture encoder"))
@@ -196,6 +196,11 @@ impl Upscaler {
         Ok(self.network.get_or_init(|| network))
     }
 
+    /// The tensors.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// Factor of the picture's sides.
     ///
     /// # Errors
@@ -205,7 +210,7 @@ impl Upscaler {
     }
 
     /// Pictures `[B, H, W, 3]` in 0..1 to pictures `[B, H·scale, W·scale, 3]`, tile by tile; `done` hears
-    /// of each tile.
+    /// how many tiles of all are finished.
     ///
     /// # Errors
     /// When the pictures have fewer than three channels, or `done` stops the work.
@@ -222,10 +227,20 @@ impl Upscaler {
         }
         let pixels = pixels.narrow(3, 0, 3)?.permute((0, 3, 1, 2))?.to_dtype(DType::F32)?.contiguous()?;
         let pixels = pixels.to_device(self.weights.device())?;
+        let (mut finished, total) = (0, size.count(pixels.dim(2)?, pixels.dim(3)?) * batch);
         let pictures = (0..batch)
             .map(|i| {
                 let picture = pixels.narrow(0, i, 1)?;
-                tiled(&picture, size, network.scale(), |tile| network.forward(tile), &mut done)
+                tiled(
+                    &picture,
+                    size,
+                    network.scale(),
+                    |tile| network.forward(tile),
+                    || {
+                        finished += 1;
+                        done(finished, total)
+                    },
+                )
             })
             .collect::<Result<Vec<_>>>()?;
         let out = Tensor::cat(&pictures, 0)?.clamp(0f32, 1f32)?;

@@ -174,16 +174,13 @@ impl Vae {
         let factor = network.factor();
         // Tiles have to be whole latent places.
         let whole = |n: usize| n.next_multiple_of(factor);
+        let shapes = size.three_shapes().map(|size| {
+            let overlap = whole(size.overlap);
+            let side = |side: usize| whole(side.max(overlap + 1));
+            TileSize { height: side(size.height), width: side(size.width), overlap }
+        });
         let pixels = self.prepare(pixels, network)?;
-        self.by_picture(&pixels, |picture| {
-            average_of_shapes(size, |size| {
-                let overlap = whole(size.overlap);
-                let (height, width) =
-                    (whole(size.height.max(overlap + 1)), whole(size.width.max(overlap + 1)));
-                let size = TileSize { height, width, overlap };
-                tiled(picture, size, 1.0 / factor as f64, |tile| network.encode(tile), &mut done)
-            })
-        })
+        self.by_tile(&pixels, shapes, 1.0 / factor as f64, |tile| network.encode(tile), &mut done)
     }
 
     /// As [`Self::decode`], in tiles of `size` latent places: three passes whose seams lie at different
@@ -200,12 +197,19 @@ impl Vae {
         let network = self.network()?;
         self.check_latent(latent, network)?;
         let latent = latent.to_device(network.device())?;
-        let pixels = self.by_picture(&latent, |latent| {
-            average_of_shapes(size, |size| {
-                tiled(latent, size, network.factor() as f64, |tile| network.decode(tile), &mut done)
-            })
-        })?;
-        to_pictures(&pixels)
+        let (shapes, scale) = (size.three_shapes(), network.factor() as f64);
+        to_pictures(&self.by_tile(&latent, shapes, scale, |tile| network.decode(tile), &mut done)?)
+    }
+
+    /// About how many bytes the widest layers need for one picture of so many pixels at once: a residual block at full
+    /// size, which holds its input of twice the channels, a normed copy of it and what comes out.
+    pub fn working_bytes(&self, pixels: usize) -> u64 {
+        const NUMBERS: u64 = 6;
+        let key = ["decoder.conv_out.weight", "encoder.conv_in.weight"];
+        let shape = key.iter().find_map(|key| self.weights.dict().shape(key));
+        let channels = shape.and_then(|shape| shape.iter().take(2).max().copied()).unwrap_or(64) as u64;
+        let each = self.weights.dtype().size_in_bytes() as u64;
+        (pixels as u64).saturating_mul(channels * NUMBERS * each)
     }
 
     /// To `[B, 3, H, W]` in −1..1, cut to a multiple of the factor, on the device.
@@ -230,17 +234,41 @@ impl Vae {
         }
     }
 
+    /// The mean of a pass with each shape of tiles. `done` hears how many tiles of all are finished.
+    fn by_tile(
+        &self,
+        batch: &Tensor,
+        shapes: [TileSize; 3],
+        scale: f64,
+        f: impl Fn(&Tensor) -> Result<Tensor>,
+        done: &mut dyn FnMut(usize, usize) -> Result<()>,
+    ) -> Result<Tensor> {
+        let (pictures, _, height, width) = batch.dims4()?;
+        let total = shapes.iter().map(|shape| shape.count(height, width)).sum::<usize>() * pictures;
+        let mut finished = 0;
+        self.by_picture(batch, |picture| {
+            let mut sum: Option<Tensor> = None;
+            for shape in shapes {
+                let pass = tiled(picture, shape, scale, &f, || {
+                    finished += 1;
+                    done(finished, total)
+                })?;
+                sum = Some(match sum {
+                    Some(sum) => (sum + pass)?,
+                    None => pass,
+                });
+            }
+            let sum = sum.ok_or_else(|| Error::invalid("shapes of tiles", 0, "at least one"))?;
+            Ok((sum / shapes.len() as f64)?)
+        })
+    }
+
     fn by_picture(&self, batch: &Tensor, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let parts = (0..batch.dim(0)?)
             .map(|i| Ok(f(&batch.narrow(0, i, 1)?.contiguous()?)?.to_dtype(DType::F32)?))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 0)?)
     }
-}
-
-fn average_of_shapes(size: TileSize, mut pass: impl FnMut(TileSize) -> Result<Tensor>) -> Result<Tensor> {
-    let [first, second, third] = size.three_shapes();
-    Ok((((pass(first)? + pass(second)?)? + pass(third)?)? / 3.0)?)
 }
 
 /// `[B, 3, H, W]` in −1..1 to `[B, H, W, 3]` in 0..1 on the CPU.

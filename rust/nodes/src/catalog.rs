@@ -2,12 +2,18 @@
 
 use rushlight_runtime::Registry;
 
+use crate::settings::Settings;
 use crate::{
     audio, dataset_text, image, latent, logic, mask, model, primitive, rebatch, regex, sigmas, text,
 };
 
 /// Adds every native class.
 pub fn register(registry: &mut Registry) {
+    register_with(registry, &Settings::default());
+}
+
+/// Adds every native class, loading models as `settings` say.
+pub fn register_with(registry: &mut Registry, settings: &Settings) {
     primitive::register(registry);
     image::io::register(registry);
     image::scale::register(registry);
@@ -31,7 +37,7 @@ pub fn register(registry: &mut Registry) {
     audio::register(registry);
     regex::register(registry);
     logic::register(registry);
-    model::loaders::register(registry);
+    model::loaders::register(registry, settings);
     model::clip::register(registry);
     model::vae::register(registry);
     model::sampling::register(registry);

@@ -1,7 +1,7 @@
 //! Nodes around models: loading, text encoding, autoencoding, sampling, and the objects that flow between them.
 //!
 //! - [`objects`]: MODEL, CLIP, VAE and CONDITIONING values.
-//! - [`residency`]: loaded files, shared by loaders.
+//! - [`residency`]: loaded files, shared by loaders; [`resident`]: how much memory they take.
 //! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`]: the nodes.
 
 pub(crate) mod clip;
@@ -17,10 +17,10 @@ pub(crate) mod part_loaders;
 pub(crate) mod patches;
 pub(crate) mod previews;
 pub(crate) mod residency;
+mod resident;
 pub(crate) mod sampler_nodes;
 pub(crate) mod sampling;
 pub(crate) mod scaling;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tiles;
 pub(crate) mod vae;

@@ -40,7 +40,7 @@ fn grace() -> Duration {
 /// What the package needs of the command line: see `rushlight.host.state.options`.
 fn options(args: &ServeArgs, given: &[OsString]) -> Value {
     let mut upstream = args.upstream.given();
-    upstream.extend(args.device.ignored());
+    upstream.extend(args.device.shared_flags());
     upstream.extend(SHARED_FLAGS);
     json!({
         "comfyui_dir": args.comfyui_dir,

@@ -32,6 +32,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -
         let expected = format!("[{batch}, S, {width}] for {heads} heads");
         return Err(Error::shape("keys and values of attention", expected, k.dims()));
     }
+    if cpu::is_narrow_on_cpu(q) {
+        let wide = |x: &Tensor| x.to_dtype(DType::F32);
+        return Ok(attention(&wide(q)?, &wide(k)?, &wide(v)?, heads, mask)?.to_dtype(q.dtype())?);
+    }
     if !matches!(mask, Mask::Additive(_)) && cpu::is_f32_on_cpu(&[q, k, v]) {
         return on_cpu(q, k, v, heads, matches!(mask, Mask::Causal));
     }
@@ -80,6 +84,9 @@ pub fn attention_received(q: &Tensor, k: &Tensor, heads: usize) -> Result<Tensor
         let (batch, length, _) = x.dims3()?;
         Ok(x.reshape((batch, length, heads, width / heads))?.transpose(1, 2)?.contiguous()?)
     };
+    if cpu::is_narrow_on_cpu(q) {
+        return attention_received(&q.to_dtype(DType::F32)?, &k.to_dtype(DType::F32)?, heads);
+    }
     let scale = 1.0 / ((width / heads) as f64).sqrt();
     let scores = (split(q)?.matmul(&split(k)?.transpose(2, 3)?.contiguous()?)? * scale)?;
     let weights = candle_nn::ops::softmax_last_dim(&scores.to_dtype(DType::F32)?)?;

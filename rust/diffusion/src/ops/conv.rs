@@ -1,6 +1,6 @@
 //! Two-dimensional convolution.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -18,6 +18,11 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
+    if cpu::is_narrow_on_cpu(x) {
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
+        let wide = conv2d(&x.to_dtype(DType::F32)?, weight, bias.as_ref(), stride, padding)?;
+        return Ok(wide.to_dtype(x.dtype())?);
+    }
     let weight = &cpu::widened(x, weight)?;
     if !cpu::is_f32_on_cpu(&[x, weight]) {
         let y = x.conv2d(weight, padding, stride, 1, 1)?;

@@ -14,6 +14,12 @@ pub(super) fn is_f32_on_cpu(tensors: &[&Tensor]) -> bool {
     tensors.iter().all(|t| t.dtype() == DType::F32 && matches!(t.device(), Device::Cpu))
 }
 
+/// Whether these tensors are of sixteen bits on the CPU, whose products are computed in `f32` and rounded back: that is
+/// faster than products of narrow numbers, and there are none of `bf16`.
+pub(super) fn is_narrow_on_cpu(tensor: &Tensor) -> bool {
+    matches!(tensor.dtype(), DType::F16 | DType::BF16) && matches!(tensor.device(), Device::Cpu)
+}
+
 /// Numbers that a thread widens at a time.
 const WIDEN_BLOCK: usize = 1 << 16;
 

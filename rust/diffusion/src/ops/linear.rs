@@ -1,6 +1,6 @@
 //! Products with weight matrices, and the gate of gated MLPs.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{self, Place, SharedBuffer};
@@ -16,6 +16,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     match shape.last_mut() {
         Some(last) if *last == width && width > 0 => *last = out,
         _ => return Err(Error::shape("input of a linear layer", format!("[…, {width}]"), x.dims())),
+    }
+    if cpu::is_narrow_on_cpu(x) {
+        let bias = bias.map(|bias| bias.to_dtype(DType::F32)).transpose()?;
+        return Ok(linear(&x.to_dtype(DType::F32)?, weight, bias.as_ref())?.to_dtype(x.dtype())?);
     }
     let rows = x.elem_count() / width;
     let weight = &cpu::widened(x, weight)?;
@@ -101,7 +105,6 @@ cpu::vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::DType;
 
     #[test]
     fn the_cpu_paths_agree_with_the_general_ones() {
@@ -115,6 +118,21 @@ mod tests {
         let general = linear(&wide(&x), &wide(&w), Some(&wide(&b))).unwrap();
         assert!(worst(&linear(&x, &w, Some(&b)).unwrap(), &general) < 1e-5);
         assert!(worst(&geglu(&x).unwrap(), &geglu(&wide(&x)).unwrap()) < 1e-5);
+    }
+
+    #[test]
+    fn sixteen_bits_on_the_cpu_are_rounded_results_of_wide_ones() {
+        let x = Tensor::randn(0f32, 1.0, (2, 5, 8), &Device::Cpu).unwrap();
+        let w = Tensor::randn(0f32, 1.0, (6, 8), &Device::Cpu).unwrap();
+        let b = Tensor::randn(0f32, 1.0, 6, &Device::Cpu).unwrap();
+        let wide = linear(&x, &w, Some(&b)).unwrap();
+        for dtype in [DType::F16, DType::BF16] {
+            let narrow = |t: &Tensor| t.to_dtype(dtype).unwrap();
+            let y = linear(&narrow(&x), &narrow(&w), Some(&narrow(&b))).unwrap();
+            assert_eq!(y.dtype(), dtype);
+            let worst = (y.to_dtype(DType::F32).unwrap() - &wide).unwrap().abs().unwrap().max_all().unwrap();
+            assert!(worst.to_scalar::<f32>().unwrap() < 0.1);
+        }
     }
 
     #[test]

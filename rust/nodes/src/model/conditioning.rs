@@ -3,6 +3,8 @@
 use rushlight_diffusion::conditioning::{Area, CondEntry, CondOptions, Conditioning};
 
 use super::objects::{conditioning, conditioning_value};
+use super::vae::encode;
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -277,7 +279,7 @@ fn reference_latent(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, Node
 }
 
 /// Pictures cut, from the top left corner's centre, to sides that are multiples of 8, and the mask likewise.
-fn to_multiple_of_8(p: &Pixels) -> Pixels {
+fn to_multiple_of_8(p: &Pixels) -> Result<Pixels, NodeError> {
     let (height, width) = (p.height / 8 * 8, p.width / 8 * 8);
     p.crop((p.height - height) / 2, (p.width - width) / 2, height, width)
 }
@@ -289,8 +291,8 @@ fn fitted_mask(inputs: &Inputs, p: &Pixels) -> Result<Pixels, NodeError> {
 }
 
 /// Pictures with what is under the mask (rounded) set to grey.
-fn greyed(p: &Pixels, mask: &Pixels) -> Pixels {
-    let mask = mask.with_batch(p.batch);
+fn greyed(p: &Pixels, mask: &Pixels) -> Result<Pixels, NodeError> {
+    let mask = mask.with_batch(p.batch)?;
     Pixels::build(p.batch, p.height, p.width, p.channels, |b, y, x, c| {
         let keep = 1.0 - mask.at(b, y, x, 0).round_ties_even();
         (p.at(b, y, x, c) - 0.5) * keep + 0.5
@@ -310,35 +312,31 @@ fn vae_encode_for_inpaint_schema(_: &dyn Host) -> NodeSchema {
         .input(int("grow_mask_by", 6, 0, 64).step(1))
         .output(OutputSpec::new("LATENT"))
 }
-fn vae_encode_for_inpaint(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+fn vae_encode_for_inpaint(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let whole = Pixels::from_image(inputs.image("pixels")?)?;
-    let mask = to_multiple_of_8(&fitted_mask(inputs, &whole)?);
-    let pixels = to_multiple_of_8(&whole);
-    let grown = grow_square(&mask, inputs.size("grow_mask_by")?);
+    let mask = to_multiple_of_8(&fitted_mask(inputs, &whole)?)?;
+    let pixels = to_multiple_of_8(&whole)?;
+    let grown = grow_square(&mask, inputs.size("grow_mask_by")?)?;
     let vae = super::objects::vae(inputs, "vae")?;
-    let samples = vae.encode(&greyed(&pixels, &mask).into_image()?).map_err(super::objects::engine)?;
-    let latent = Latent { noise_mask: Some(mask_tensor(&grown)?), ..Latent::new(to_cpu(&samples)?) };
+    let samples = encode(ctx, vae, &greyed(&pixels, &mask)?.into_image()?, memory::is_free)?;
+    let latent = Latent { noise_mask: Some(mask_tensor(&grown)?), ..Latent::new(samples) };
     Ok(NodeOutput::one(Value::latent(latent)))
 }
 
-fn to_cpu(tensor: &Tensor) -> Result<Tensor, NodeError> {
-    Ok(tensor.to_device(&candle_core::Device::Cpu)?)
-}
-
 /// The rounded mask spread by a square of `by` pixels.
-fn grow_square(mask: &Pixels, by: usize) -> Pixels {
+fn grow_square(mask: &Pixels, by: usize) -> Result<Pixels, NodeError> {
     let rounded = mask.clone().map(f32::round_ties_even);
     if by == 0 {
-        return rounded;
+        return Ok(rounded);
     }
     // An even square reaches one further towards the start.
     let (before, after) = (by / 2, (by - 1) / 2);
     let rows = Pixels::build(mask.batch, mask.height, mask.width, 1, |b, y, x, _| {
-        let span = x.saturating_sub(before)..(x + after + 1).min(mask.width);
+        let span = x.saturating_sub(before)..x.saturating_add(after).saturating_add(1).min(mask.width);
         span.map(|x| rounded.at(b, y, x, 0)).fold(0.0, f32::max)
-    });
+    })?;
     Pixels::build(mask.batch, mask.height, mask.width, 1, |b, y, x, _| {
-        let span = y.saturating_sub(before)..(y + after + 1).min(mask.height);
+        let span = y.saturating_sub(before)..y.saturating_add(after).saturating_add(1).min(mask.height);
         span.map(|y| rows.at(b, y, x, 0)).fold(0.0, f32::max)
     })
 }
@@ -374,9 +372,8 @@ fn instruct_pix_to_pix_conditioning_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::named("CONDITIONING", "negative"))
         .output(OutputSpec::named("LATENT", "latent"))
 }
-fn instruct_pix_to_pix_conditioning(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let samples = super::objects::vae(inputs, "vae")?.encode(inputs.image("pixels")?);
-    let samples = samples.map_err(super::objects::engine)?.to_device(&candle_core::Device::Cpu)?;
+fn instruct_pix_to_pix_conditioning(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let samples = encode(ctx, super::objects::vae(inputs, "vae")?, inputs.image("pixels")?, memory::is_free)?;
     let with_picture = |name: &str| -> Result<Value, NodeError> {
         let changed = with_options(conditioning(inputs, name)?, |options| {
             options.concat_latent = Some(samples.clone());
@@ -402,15 +399,15 @@ fn inpaint_model_conditioning_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::named("CONDITIONING", "negative"))
         .output(OutputSpec::named("LATENT", "latent"))
 }
-fn inpaint_model_conditioning(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+fn inpaint_model_conditioning(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let whole = Pixels::from_image(inputs.image("pixels")?)?;
-    let mask = to_multiple_of_8(&fitted_mask(inputs, &whole)?);
-    let pixels = to_multiple_of_8(&whole);
+    let mask = to_multiple_of_8(&fitted_mask(inputs, &whole)?)?;
+    let pixels = to_multiple_of_8(&whole)?;
     let vae = super::objects::vae(inputs, "vae")?;
-    let encode = |pixels: Pixels| -> Result<Tensor, NodeError> {
-        to_cpu(&vae.encode(&pixels.into_image()?).map_err(super::objects::engine)?)
+    let encoded = |pixels: Pixels| -> Result<Tensor, NodeError> {
+        encode(ctx, vae, &pixels.into_image()?, memory::is_free)
     };
-    let masked = encode(greyed(&pixels, &mask))?;
+    let masked = encoded(greyed(&pixels, &mask)?)?;
     let mask = mask_tensor(&mask)?;
     let apply = |name: &str| -> Result<Value, NodeError> {
         Ok(conditioning_value(with_options(conditioning(inputs, name)?, |options| {
@@ -419,7 +416,7 @@ fn inpaint_model_conditioning(_: &NodeContext, inputs: &Inputs) -> Result<NodeOu
         })))
     };
     let (positive, negative) = (apply("positive")?, apply("negative")?);
-    let mut latent = Latent::new(encode(pixels)?);
+    let mut latent = Latent::new(encoded(pixels)?);
     if inputs.bool("noise_mask")? {
         latent.noise_mask = Some(mask.clone());
     }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use rushlight_diffusion::Error;
 use rushlight_diffusion::conditioning::{CondOptions, ControlApply, ControlModel};
-use rushlight_diffusion::loaders::control_net;
-use rushlight_diffusion::models::esrgan::{self, Esrgan};
+use rushlight_diffusion::loaders::{Upscaler, control_net};
+use rushlight_diffusion::tiled::TileSize;
 
 use super::conditioning::with_options;
-use super::loaders::options;
 use super::objects::{conditioning, conditioning_value, engine};
 use super::residency::{Residency, named, open};
-use super::tiles::Tiling;
+use super::resident::Measured;
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -42,10 +43,13 @@ pub(crate) fn control_net_loader(
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("control_net_name")?;
     let source = ctx.host().model("controlnet", name)?;
-    let network = residency.get("controlnet", &source, ctx.device(), || {
-        control_net(&open(&source, name)?, name, &options(ctx)).map_err(|error| named(name, engine(error)))
+    let network = residency.get("controlnet", std::slice::from_ref(&source), ctx.device(), || {
+        let dict = open(&source, name)?;
+        control_net(&dict, name, &residency.options(ctx))
+            .map(|value| Measured { value, bytes: dict.stored_bytes() })
+            .map_err(|error| named(name, engine(error)))
     })?;
-    let network = (*network).clone();
+    let network = network.value.clone();
     Ok(NodeOutput::one(Value::object("CONTROL_NET", Control { network, union_type: None })))
 }
 
@@ -157,9 +161,6 @@ fn set_union_control_net_type(_: &NodeContext, inputs: &Inputs) -> Result<NodeOu
     Ok(NodeOutput::one(Value::object("CONTROL_NET", control)))
 }
 
-/// An UPSCALE_MODEL.
-struct Upscaler(Esrgan);
-
 pub(crate) fn upscale_model_loader_schema(host: &dyn Host) -> NodeSchema {
     v3("UpscaleModelLoader", "loaders", "upscale_model")
         .display("Load Upscale Model")
@@ -175,16 +176,15 @@ pub(crate) fn upscale_model_loader(
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("model_name")?;
     let source = ctx.host().model("upscale_models", name)?;
-    let upscaler = residency.get("upscaler", &source, ctx.device(), || {
-        let dict = esrgan::canonical(&open(&source, name)?).map_err(|error| named(name, engine(error)))?;
-        let network = Esrgan::new(&options(ctx).weights(dict)).map_err(|error| named(name, engine(error)))?;
-        Ok(Upscaler(network))
+    let upscaler = residency.get("upscaler", std::slice::from_ref(&source), ctx.device(), || {
+        Upscaler::new(&open(&source, name)?, &residency.options(ctx))
+            .map_err(|error| named(name, engine(error)))
     })?;
-    Ok(NodeOutput::one(Value::object("UPSCALE_MODEL", upscaler)))
+    Ok(NodeOutput::one(Value::object("UPSCALE_MODEL", Upscaler::clone(&upscaler))))
 }
 
 /// Sides of the tiles that pictures are upscaled in, and what neighbours share.
-const TILING: Tiling = Tiling { height: 512, width: 512, overlap: 32 };
+const TILES: TileSize = TileSize { height: 512, width: 512, overlap: 32 };
 
 fn image_upscale_with_model_schema(_: &dyn Host) -> NodeSchema {
     v3("ImageUpscaleWithModel", "image/upscaling", "upscale_model")
@@ -195,24 +195,21 @@ fn image_upscale_with_model_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("IMAGE"))
 }
 fn image_upscale_with_model(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let upscaler: &Arc<Upscaler> = inputs.object("upscale_model", "UPSCALE_MODEL")?;
+    let upscaler: &Upscaler = inputs.object("upscale_model", "UPSCALE_MODEL")?;
     let image = inputs.image("image")?;
-    let (batch, height, width, channels) = image.dims4()?;
-    let planes = image.narrow(3, 0, channels.min(3))?.permute((0, 3, 1, 2))?.contiguous()?;
-    // Factors are powers of two, or halves of them.
-    let scale = ((upscaler.0.scale() * 4.0).round() as usize, 4);
-    let total = (TILING.count(height, width) * batch) as u64;
-    let mut done = 0;
-    let mut pictures = Vec::with_capacity(batch);
-    for index in 0..batch {
-        let picture = planes.narrow(0, index, 1)?;
-        pictures.push(TILING.run(&picture, scale, |tile| {
-            let result = upscaler.0.forward(&tile.to_device(ctx.device())?).map_err(engine)?;
-            done += 1;
-            ctx.progress(done, total, None)?;
-            Ok(result)
-        })?);
-    }
-    let upscaled = Tensor::cat(&pictures, 0)?.permute((0, 2, 3, 1))?.contiguous()?.clamp(0f32, 1f32)?;
+    let (batch, height, width, _) = image.dims4()?;
+    let scaled = |side: usize| -> Result<usize, NodeError> {
+        Ok((side as f64 * upscaler.scale().map_err(engine)?).ceil() as usize)
+    };
+    memory::check_shape(
+        "the upscaled image",
+        &[batch, scaled(height)?, scaled(width)?, 3],
+        size_of::<f32>(),
+    )?;
+    let upscaled = upscaler
+        .upscale(image, TILES, |done, total| {
+            ctx.progress(done as u64, total as u64, None).map_err(|_| Error::Cancelled)
+        })
+        .map_err(engine)?;
     Ok(NodeOutput::one(Value::Image(upscaled)))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rushlight_diffusion::checkpoint::{Checkpoint, LoadOptions, checkpoint_from_dict};
+use rushlight_diffusion::checkpoint::{Checkpoint, checkpoint_from_dict};
 use rushlight_diffusion::latent_format::LatentFormat;
 use rushlight_diffusion::loaders::vae as vae_from;
 use rushlight_diffusion::lora::Lora;
@@ -13,8 +13,10 @@ use rushlight_runtime::Node;
 use super::objects::{checkpoint_values, clip, clip_value, engine, model, model_value, vae_value};
 use super::previews::approximation;
 use super::residency::{Residency, named, open};
+use super::resident::Measured;
 use super::{control, part_loaders};
 use crate::prelude::*;
+use crate::settings::Settings;
 
 type LoadFn = fn(&Residency, &NodeContext, &Inputs) -> Result<NodeOutput, NodeError>;
 
@@ -40,8 +42,8 @@ impl Node for Loader {
 }
 
 /// Registers the family.
-pub(crate) fn register(registry: &mut Registry) {
-    let residency = Arc::new(Residency::default());
+pub(crate) fn register(registry: &mut Registry, settings: &Settings) {
+    let residency = Arc::new(Residency::new(settings));
     let mut add = |name: &str, schema: fn(&dyn Host) -> NodeSchema, run: LoadFn| {
         registry.register(name, Arc::new(Loader { residency: residency.clone(), schema, run }));
     };
@@ -56,16 +58,11 @@ pub(crate) fn register(registry: &mut Registry) {
     add("UpscaleModelLoader", control::upscale_model_loader_schema, control::upscale_model_loader);
 }
 
-/// How models are loaded for this run.
-pub(crate) fn options(ctx: &NodeContext) -> LoadOptions {
-    LoadOptions { device: ctx.device().clone(), ..LoadOptions::default() }
-}
-
 fn checkpoint(residency: &Residency, ctx: &NodeContext, name: &str) -> Result<Arc<Checkpoint>, NodeError> {
     let source = ctx.host().model("checkpoints", name)?;
-    residency.get("checkpoint", &source, ctx.device(), || {
+    residency.get("checkpoint", std::slice::from_ref(&source), ctx.device(), || {
         let dict = open(&source, name)?;
-        checkpoint_from_dict(&dict, name, &options(ctx)).map_err(|error| named(name, engine(error)))
+        checkpoint_from_dict(&dict, name, &residency.options(ctx)).map_err(|error| named(name, engine(error)))
     })
 }
 
@@ -87,7 +84,8 @@ fn checkpoint_loader_simple(
 }
 
 /// Tiny autoencoders: the name that loaders offer, and the latent format they are for.
-const TINY: [(&str, &str); 2] = [("taesd", "SD15"), ("taesdxl", "SDXL")];
+const TINY: [(&str, &str); 4] =
+    [("taesd", "SD15"), ("taesdxl", "SDXL"), ("taesd3", "SD3"), ("taef1", "Flux")];
 
 /// The files of a tiny autoencoder's halves, if both are there.
 fn tiny_files(host: &dyn Host, name: &str) -> Option<[String; 2]> {
@@ -105,7 +103,7 @@ fn vae_names(host: &dyn Host) -> Vec<String> {
 }
 
 /// A tiny autoencoder from its two files.
-fn tiny_vae(ctx: &NodeContext, name: &str, format: &str) -> Result<Vae, NodeError> {
+fn tiny_vae(residency: &Residency, ctx: &NodeContext, name: &str, format: &str) -> Result<Vae, NodeError> {
     let files = tiny_files(ctx.host(), name)
         .ok_or_else(|| NodeError::value(format!("the files of '{name}' are not in the vae_approx folder")))?;
     let mut halves = StateDict::default();
@@ -114,7 +112,7 @@ fn tiny_vae(ctx: &NodeContext, name: &str, format: &str) -> Result<Vae, NodeErro
         halves.extend(&dict.rename(|key| Some(format!("{half}.{key}"))));
     }
     let format = LatentFormat::by_name(format).map_err(engine)?;
-    Ok(Vae::tiny(options(ctx).vae_weights(halves), format))
+    Ok(Vae::tiny(residency.options(ctx).vae_weights(halves), format))
 }
 
 fn vae_loader_schema(host: &dyn Host) -> NodeSchema {
@@ -126,20 +124,24 @@ fn vae_loader_schema(host: &dyn Host) -> NodeSchema {
 fn vae_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("vae_name")?;
     if let Some((_, format)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
-        return Ok(NodeOutput::one(vae_value(tiny_vae(ctx, name, format)?)));
+        return Ok(NodeOutput::one(vae_value(tiny_vae(residency, ctx, name, format)?)));
     }
     let source = ctx.host().model("vae", name)?;
-    let vae = residency.get("vae", &source, ctx.device(), || {
-        vae_from(&open(&source, name)?, name, &options(ctx)).map_err(|error| named(name, engine(error)))
+    let vae = residency.get("vae", std::slice::from_ref(&source), ctx.device(), || {
+        vae_from(&open(&source, name)?, name, &residency.options(ctx))
+            .map_err(|error| named(name, engine(error)))
     })?;
     Ok(NodeOutput::one(vae_value(Vae::clone(&vae))))
 }
 
-fn lora(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<Arc<Lora>, NodeError> {
+fn lora(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<Arc<Measured<Lora>>, NodeError> {
     let name = inputs.str("lora_name")?;
     let source = ctx.host().model("loras", name)?;
-    residency.get("lora", &source, ctx.device(), || {
-        Lora::from_dict(&open(&source, name)?).map_err(|error| named(name, engine(error)))
+    residency.get("lora", std::slice::from_ref(&source), ctx.device(), || {
+        let dict = open(&source, name)?;
+        Lora::from_dict(&dict)
+            .map(|value| Measured { value, bytes: dict.stored_bytes() })
+            .map_err(|error| named(name, engine(error)))
     })
 }
 
@@ -168,14 +170,14 @@ fn lora_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Res
     let mut values = [inputs.value("model")?.clone(), inputs.value("clip")?.clone()];
     let [model_slot, clip_slot] = &mut values;
     if for_model != 0.0 {
-        let applied = lora(residency, ctx, inputs)?.apply_to_model(model(inputs, "model")?, for_model);
+        let applied = lora(residency, ctx, inputs)?.value.apply_to_model(model(inputs, "model")?, for_model);
         let applied = applied.map_err(engine)?;
         warn(name, &applied.unmatched);
         *model_slot = model_value(applied.patched);
     }
     if for_clip != 0.0 {
-        let applied =
-            lora(residency, ctx, inputs)?.apply_to_clip(clip(inputs, "clip")?, for_clip).map_err(engine)?;
+        let lora = lora(residency, ctx, inputs)?;
+        let applied = lora.value.apply_to_clip(clip(inputs, "clip")?, for_clip).map_err(engine)?;
         warn(name, &applied.unmatched);
         *clip_slot = clip_value(applied.patched);
     }
@@ -198,8 +200,8 @@ fn lora_loader_model_only(
     if strength == 0.0 {
         return Ok(NodeOutput::one(inputs.value("model")?.clone()));
     }
-    let applied =
-        lora(residency, ctx, inputs)?.apply_to_model(model(inputs, "model")?, strength).map_err(engine)?;
+    let lora = lora(residency, ctx, inputs)?;
+    let applied = lora.value.apply_to_model(model(inputs, "model")?, strength).map_err(engine)?;
     warn(inputs.str("lora_name")?, &applied.unmatched);
     Ok(NodeOutput::one(model_value(applied.patched)))
 }

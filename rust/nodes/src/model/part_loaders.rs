@@ -4,8 +4,8 @@ use rushlight_diffusion::clip::Clip;
 use rushlight_diffusion::loaders::{diffusion_model, text_encoders};
 use rushlight_diffusion::model::Model;
 use rushlight_diffusion::weights::{FileDtype, StateDict};
+use rushlight_runtime::host::ModelSource;
 
-use super::loaders::options;
 use super::objects::{clip_value, engine, model_value};
 use super::residency::{Residency, named, open};
 use crate::prelude::*;
@@ -36,27 +36,33 @@ pub(crate) fn unet_loader(
         other => return Err(NodeError::value(format!("unknown weight_dtype '{other}'"))),
     };
     let purpose = format!("diffusion model {weight_dtype}");
-    let model = residency.get(&purpose, &source, ctx.device(), || {
+    let model = residency.get(&purpose, std::slice::from_ref(&source), ctx.device(), || {
         let dict = open(&source, name)?;
         let dict = match rounding {
             Some(dtype) => dict.rounded_to(dtype),
             None => dict,
         };
-        diffusion_model(&dict, name, &options(ctx)).map_err(|error| named(name, engine(error)))
+        diffusion_model(&dict, name, &residency.options(ctx)).map_err(|error| named(name, engine(error)))
     })?;
     Ok(NodeOutput::one(model_value(Model::clone(&model))))
 }
 
-/// The tensors of a text encoder file, with its name.
-fn text_encoder(ctx: &NodeContext, name: &str) -> Result<(StateDict, String), NodeError> {
-    let source = ctx.host().model("text_encoders", name)?;
-    Ok((open(&source, name)?, name.to_owned()))
-}
-
 /// The CLIP of some files, loaded together.
-fn text_encoders_of(ctx: &NodeContext, names: &[&str]) -> Result<Clip, NodeError> {
-    let files = names.iter().map(|name| text_encoder(ctx, name)).collect::<Result<Vec<_>, _>>()?;
-    text_encoders(&files, &options(ctx)).map_err(|error| named(&names.join("', '"), engine(error)))
+fn text_encoders_of(residency: &Residency, ctx: &NodeContext, names: &[&str]) -> Result<Clip, NodeError> {
+    let sources = names
+        .iter()
+        .map(|name| ctx.host().model("text_encoders", name))
+        .collect::<Result<Vec<ModelSource>, _>>()?;
+    let clip = residency.get("text encoders", &sources, ctx.device(), || {
+        let files = names
+            .iter()
+            .zip(&sources)
+            .map(|(name, source)| Ok((open(source, name)?, (*name).to_owned())))
+            .collect::<Result<Vec<(StateDict, String)>, NodeError>>()?;
+        text_encoders(&files, &residency.options(ctx))
+            .map_err(|error| named(&names.join("', '"), engine(error)))
+    })?;
+    Ok(Clip::clone(&clip))
 }
 
 /// Schema of the class.
@@ -95,11 +101,11 @@ pub(crate) fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
 }
 /// Loads one text encoder.
 pub(crate) fn clip_loader(
-    _: &Residency,
+    residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
-    Ok(NodeOutput::one(clip_value(text_encoders_of(ctx, &[inputs.str("clip_name")?])?)))
+    Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, &[inputs.str("clip_name")?])?)))
 }
 
 /// Schema of the class.
@@ -131,7 +137,7 @@ pub(crate) fn dual_clip_loader_schema(host: &dyn Host) -> NodeSchema {
 }
 /// Loads the two text encoders of SDXL, in either order.
 pub(crate) fn dual_clip_loader(
-    _: &Residency,
+    residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
@@ -143,5 +149,5 @@ pub(crate) fn dual_clip_loader(
         ));
     }
     let names = [inputs.str("clip_name1")?, inputs.str("clip_name2")?];
-    Ok(NodeOutput::one(clip_value(text_encoders_of(ctx, &names)?)))
+    Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, &names)?)))
 }

@@ -1,8 +1,8 @@
 //! Loaded files, shared by every loader node.
 //!
 //! A file is loaded once for each device as long as something uses it; the latest are kept although nothing does, so
-//! that switching back and forth is cheap: as many as fit half of the machine's memory by the size of their files.
-//! [`Residency::release`] forgets them. Locks are held for look-ups, never while a file is read.
+//! that switching back and forth is cheap: as many as fit half of the machine's memory by the bytes that their tensors
+//! take now. [`Residency::release`] forgets them. Locks are held for look-ups, never while a file is read.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -11,9 +11,14 @@ use std::time::SystemTime;
 
 use candle_core::Device;
 use parking_lot::Mutex;
+use rushlight_diffusion::checkpoint::LoadOptions;
 use rushlight_diffusion::weights::StateDict;
-use rushlight_runtime::NodeError;
 use rushlight_runtime::host::ModelSource;
+use rushlight_runtime::{NodeContext, NodeError};
+
+use super::resident::Resident;
+use crate::memory;
+use crate::settings::Settings;
 
 /// Most files kept although nothing uses them, however small: a base model, a refiner, and a stack of LoRAs.
 const KEPT: usize = 24;
@@ -23,69 +28,92 @@ const SHARE: u64 = 2;
 /// What makes two loads the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
-    /// What was made of the file (`checkpoint`, `vae`, …) and with which options.
+    /// What was made of the files (`checkpoint`, `vae`, …) and with which options.
     purpose: String,
-    source: String,
-    modified: Option<SystemTime>,
-    length: u64,
+    files: Vec<File>,
     device: String,
 }
 
-type Shared = Arc<dyn Any + Send + Sync>;
+/// A file as it was when it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    source: String,
+    modified: Option<SystemTime>,
+    length: u64,
+}
+
+/// Something loaded, and how many bytes its tensors take now.
+struct Kept {
+    key: Key,
+    shared: Arc<dyn Any + Send + Sync>,
+    bytes: Box<dyn Fn() -> usize + Send + Sync>,
+}
 
 /// The cache.
 pub(crate) struct Residency {
     /// Latest last.
-    kept: Mutex<VecDeque<(Key, Shared)>>,
-    /// Bytes that the kept files may have together; the latest is kept whatever its size.
+    kept: Mutex<VecDeque<Kept>>,
+    /// Bytes that what is kept may take together; the latest is kept whatever its size.
     budget: u64,
-}
-
-impl Default for Residency {
-    fn default() -> Self {
-        // A system that does not tell its memory keeps as many files as there may be.
-        let total = sysinfo::System::new().map_or(u64::MAX, |mut system| {
-            system.refresh_memory();
-            system.total_memory()
-        });
-        Self::with_budget(total / SHARE)
-    }
+    settings: Settings,
 }
 
 impl Residency {
-    /// A cache of so many bytes.
-    pub(crate) fn with_budget(budget: u64) -> Self {
-        Self { kept: Mutex::default(), budget }
+    /// A cache within half of the machine's memory, less what the settings reserve.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        // A system that does not tell its memory keeps as many files as there may be.
+        let total = memory::total().unwrap_or(u64::MAX);
+        Self::with_budget((total / SHARE).saturating_sub(settings.reserved_bytes), settings)
     }
 
-    /// What `load` makes of a file, or what an earlier call made of the same file.
-    pub(crate) fn get<T: Any + Send + Sync>(
+    /// A cache of so many bytes.
+    pub(crate) fn with_budget(budget: u64, settings: &Settings) -> Self {
+        Self { kept: Mutex::default(), budget, settings: *settings }
+    }
+
+    /// How models are loaded for a run.
+    pub(crate) fn options(&self, ctx: &NodeContext) -> LoadOptions {
+        LoadOptions {
+            device: ctx.device().clone(),
+            vae_device: self.settings.vae_on_cpu.then_some(Device::Cpu),
+            precision: self.settings.precision,
+        }
+    }
+
+    /// What `load` makes of some files, or what an earlier call made of the same files.
+    pub(crate) fn get<T: Resident>(
         &self,
         purpose: &str,
-        source: &ModelSource,
+        sources: &[ModelSource],
         device: &Device,
         load: impl FnOnce() -> Result<T, NodeError>,
     ) -> Result<Arc<T>, NodeError> {
-        let key = key(purpose, source, device);
+        let key = key(purpose, sources, device);
         if let Some(found) = self.find(&key).and_then(|found| found.downcast().ok()) {
             return Ok(found);
         }
         let loaded = Arc::new(load()?);
+        let counted = loaded.clone();
+        let bytes = Box::new(move || counted.bytes());
         let mut kept = self.kept.lock();
-        kept.push_back((key, loaded.clone()));
-        let mut total: u64 = kept.iter().map(|(key, _)| key.length).sum();
-        while kept.len() > KEPT || (kept.len() > 1 && total > self.budget) {
-            let Some((dropped, _)) = kept.pop_front() else { break };
-            total -= dropped.length;
+        kept.push_back(Kept { key, shared: loaded.clone(), bytes });
+        let sizes: Vec<u64> = kept.iter().map(|kept| (kept.bytes)() as u64).collect();
+        let mut total: u64 = sizes.iter().sum();
+        for size in sizes {
+            if kept.len() <= KEPT && (kept.len() <= 1 || total <= self.budget) {
+                break;
+            }
+            kept.pop_front();
+            total -= size;
         }
         Ok(loaded)
     }
 
-    fn find(&self, key: &Key) -> Option<Shared> {
+    fn find(&self, key: &Key) -> Option<Arc<dyn Any + Send + Sync>> {
         let mut kept = self.kept.lock();
-        let index = kept.iter().position(|(kept, _)| kept == key)?;
+        let index = kept.iter().position(|kept| kept.key == *key)?;
         let entry = kept.remove(index)?;
-        let shared = entry.1.clone();
+        let shared = entry.shared.clone();
         kept.push_back(entry);
         Some(shared)
     }
@@ -96,21 +124,23 @@ impl Residency {
     }
 }
 
-fn key(purpose: &str, source: &ModelSource, device: &Device) -> Key {
-    let (source, modified, length) = match source {
+fn key(purpose: &str, sources: &[ModelSource], device: &Device) -> Key {
+    let files = sources.iter().map(|source| match source {
         ModelSource::Path(path) => {
             let metadata = std::fs::metadata(path).ok();
-            (
-                path.to_string_lossy().into_owned(),
-                metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
-                metadata.map_or(0, |metadata| metadata.len()),
-            )
+            File {
+                source: path.to_string_lossy().into_owned(),
+                modified: metadata.as_ref().and_then(|metadata| metadata.modified().ok()),
+                length: metadata.map_or(0, |metadata| metadata.len()),
+            }
         }
-        ModelSource::Embedded(bytes) => {
-            (format!("embedded at {:p}", bytes.as_ptr()), None, bytes.len() as u64)
-        }
-    };
-    Key { purpose: purpose.into(), source, modified, length, device: format!("{:?}", device.location()) }
+        ModelSource::Embedded(bytes) => File {
+            source: format!("embedded at {:p}", bytes.as_ptr()),
+            modified: None,
+            length: bytes.len() as u64,
+        },
+    });
+    Key { purpose: purpose.into(), files: files.collect(), device: format!("{:?}", device.location()) }
 }
 
 /// The tensors of a model file.
@@ -140,15 +170,27 @@ mod tests {
 
     use super::*;
 
+    /// Ten bytes.
+    struct Ten;
+
+    impl Resident for Ten {
+        fn bytes(&self) -> usize {
+            10
+        }
+    }
+
     #[test]
-    fn the_files_used_last_are_kept_within_the_budget() {
-        let residency = Residency::with_budget(25);
+    fn what_was_used_last_is_kept_within_the_budget() {
+        let residency = Residency::with_budget(25, &Settings::default());
         let loads = AtomicUsize::new(0);
-        let files: [&'static [u8]; 3] = [&[0; 10], &[1; 10], &[2; 10]];
+        let files: [&'static [u8]; 3] = [&[0], &[1], &[2]];
         let load = |index: usize| {
             let source = ModelSource::Embedded(files[index]);
-            let count = || Ok(loads.fetch_add(1, Ordering::Relaxed));
-            residency.get("test", &source, &Device::Cpu, count).unwrap();
+            let count = || {
+                loads.fetch_add(1, Ordering::Relaxed);
+                Ok(Ten)
+            };
+            residency.get("test", &[source], &Device::Cpu, count).unwrap();
             loads.load(Ordering::Relaxed)
         };
         assert_eq!([load(0), load(1), load(0)], [1, 2, 2]);

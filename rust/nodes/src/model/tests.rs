@@ -206,3 +206,58 @@ fn a_model_merged_with_itself_stays_itself() {
     let (Value::Latent(plain), Value::Latent(merged)) = (&plain[0], &merged[0]) else { panic!("no latents") };
     assert!(worst(&plain.samples, &merged.samples) < 1e-3);
 }
+
+#[test]
+fn pictures_that_do_not_fit_are_made_in_tiles() {
+    let (ctx, events) = with_checkpoint(tiny());
+    let runner = Runner::new(ctx);
+    let name = Value::String("tiny.safetensors".into());
+    let loaded = runner.run("CheckpointLoaderSimple", &[("ckpt_name", name)]).unwrap();
+    let mut inputs = Inputs::new();
+    inputs.insert("vae", loaded[2].clone());
+    let vae = super::objects::vae(&inputs, "vae").unwrap();
+    // Wider than one tile.
+    let data: Vec<f32> = (0..64 * 640 * 3).map(|i| (i / 3 % 640) as f32 / 640.0).collect();
+    let picture = Tensor::from_vec(data, (1, 64, 640, 3), &Device::Cpu).unwrap();
+    let encode = |free: bool| super::vae::encode(&runner.ctx, vae, &picture, |_| free).unwrap();
+    let (whole, tiled) = (encode(true), encode(false));
+    assert_eq!(whole.dims(), tiled.dims());
+    assert!(events.0.lock().iter().any(|event| matches!(event, Event::Progress { .. })));
+    let decode = |free: bool| super::vae::decode(&runner.ctx, vae, &whole, |_| free).unwrap();
+    let (whole, tiled) = (decode(true), decode(false));
+    assert_eq!(tiled.dims(), [1, 64, 640, 3]);
+    // Tiles are normed by themselves, so that the two differ a little.
+    let mean = (whole - tiled).unwrap().abs().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!(mean < 0.05, "{mean}");
+}
+
+#[test]
+fn settings_decide_the_types_that_models_compute_in() {
+    use candle_core::DType;
+    use rushlight_diffusion::model::Model;
+
+    use crate::{PartPrecision, Precision, Settings};
+
+    let (ctx, _) = with_checkpoint(tiny());
+    let part = |dtype| PartPrecision::of(dtype);
+    let precision =
+        Precision { unet: part(DType::F16), text_encoder: part(DType::BF16), vae: part(DType::BF16) };
+    let mut registry = Registry::new();
+    crate::register_with(&mut registry, &Settings { precision, ..Settings::default() });
+    let narrow = Runner { registry, ctx: ctx.clone() };
+    let wide = Runner::new(ctx);
+    let (vae, inputs) = narrow.sampler_inputs(2);
+    let Value::Object(model) = &inputs[0].1 else { panic!("no model") };
+    assert_eq!(model.get::<Model>().unwrap().network.dtype(), DType::F16);
+    let (wide_vae, wide_inputs) = wide.sampler_inputs(2);
+    let picture = |runner: &Runner, inputs: &[(&str, Value)], vae: Value| {
+        let latent = runner.run("KSampler", inputs).unwrap()[0].clone();
+        let picture = runner.run("VAEDecode", &[("samples", latent), ("vae", vae)]).unwrap()[0].clone();
+        let Value::Image(picture) = picture else { panic!("no image") };
+        picture
+    };
+    let (a, b) = (picture(&narrow, &inputs, vae), picture(&wide, &wide_inputs, wide_vae));
+    let error = worst(&a, &b);
+    // Rounded, and still nearly the same picture.
+    assert!(error > 0.0 && error < 0.2, "{error}");
+}

@@ -1,7 +1,11 @@
 //! Pictures to latents and back.
 
+use rushlight_diffusion::Error;
+use rushlight_diffusion::tiled::TileSize;
+use rushlight_diffusion::vae::Vae;
+
 use super::objects::{engine, vae};
-use super::tiles::Tiling;
+use crate::memory;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -19,9 +23,68 @@ fn vae_decode_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("vae", "VAE"))
         .output(OutputSpec::new("IMAGE"))
 }
-fn vae_decode(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+fn vae_decode(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let latent = inputs.latent("samples")?;
-    Ok(NodeOutput::one(Value::Image(vae(inputs, "vae")?.decode(&latent.samples).map_err(engine)?)))
+    Ok(NodeOutput::one(Value::Image(decode(ctx, vae(inputs, "vae")?, &latent.samples, memory::is_free)?)))
+}
+
+/// Sides of the tiles that are taken when a whole picture does not fit, and what neighbours share, in pixels.
+const TILE: (usize, usize) = (512, 128);
+
+/// The picture of a latent. In tiles where the whole would need more memory than there is: on the CPU as far as
+/// `is_free` knows, elsewhere when the device says so.
+pub(crate) fn decode(
+    ctx: &NodeContext,
+    vae: &Vae,
+    samples: &Tensor,
+    is_free: impl Fn(u64) -> bool,
+) -> Result<Tensor, NodeError> {
+    let (batch, _, height, width) = samples.dims4()?;
+    let factor = vae.factor().map_err(engine)?;
+    let (rows, columns) = (height.saturating_mul(factor), width.saturating_mul(factor));
+    memory::check_shape("the decoded image", &[batch, rows, columns, 3], size_of::<f32>())?;
+    if !vae.weights().device().is_cpu() || is_free(vae.working_bytes(rows.saturating_mul(columns))) {
+        match vae.decode(samples).map_err(engine) {
+            Err(error) if is_out_of_memory(&error) => tracing::warn!("decoding in tiles: {error}"),
+            result => return result,
+        }
+    }
+    let size = TileSize { height: TILE.0 / factor, width: TILE.0 / factor, overlap: TILE.1 / factor };
+    vae.decode_tiled(samples, size, |done, total| tell(ctx, done, total)).map_err(engine)
+}
+
+/// The latent of pictures, on the host. In tiles as [`decode`].
+pub(crate) fn encode(
+    ctx: &NodeContext,
+    vae: &Vae,
+    pixels: &Tensor,
+    is_free: impl Fn(u64) -> bool,
+) -> Result<Tensor, NodeError> {
+    let (_, height, width, _) = pixels.dims4()?;
+    let mut samples = None;
+    if !vae.weights().device().is_cpu() || is_free(vae.working_bytes(height.saturating_mul(width))) {
+        match vae.encode(pixels).map_err(engine) {
+            Err(error) if is_out_of_memory(&error) => tracing::warn!("encoding in tiles: {error}"),
+            result => samples = Some(result?),
+        }
+    }
+    let samples = match samples {
+        Some(samples) => samples,
+        None => {
+            let size = TileSize { height: TILE.0, width: TILE.0, overlap: TILE.1 };
+            vae.encode_tiled(pixels, size, |done, total| tell(ctx, done, total)).map_err(engine)?
+        }
+    };
+    Ok(samples.to_device(&candle_core::Device::Cpu)?)
+}
+
+fn is_out_of_memory(error: &NodeError) -> bool {
+    matches!(error, NodeError::Failed { exception_type, .. } if exception_type == "torch.OutOfMemoryError")
+}
+
+/// Tells of a finished tile.
+fn tell(ctx: &NodeContext, done: usize, total: usize) -> Result<(), Error> {
+    ctx.progress(done as u64, total as u64, None).map_err(|_| Error::Cancelled)
 }
 
 fn vae_encode_schema(_: &dyn Host) -> NodeSchema {
@@ -31,50 +94,18 @@ fn vae_encode_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("vae", "VAE").bare())
         .output(OutputSpec::new("LATENT"))
 }
-fn vae_encode(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let samples = vae(inputs, "vae")?.encode(inputs.image("pixels")?).map_err(engine)?;
-    Ok(NodeOutput::one(Value::latent(Latent::new(samples.to_device(&candle_core::Device::Cpu)?))))
+fn vae_encode(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let samples = encode(ctx, vae(inputs, "vae")?, inputs.image("pixels")?, memory::is_free)?;
+    Ok(NodeOutput::one(Value::latent(Latent::new(samples))))
 }
 
-/// Rows and columns of a tile, in `cell` pixels, and what tiles share.
-fn tiling(inputs: &Inputs, cell: usize) -> Result<(usize, usize), NodeError> {
+/// The tiles that the inputs ask for, in `cell` pixels.
+fn tiles(inputs: &Inputs, cell: usize) -> Result<TileSize, NodeError> {
     let tile = inputs.size("tile_size")?;
     // Tiles that share half of themselves or more would never end.
     let overlap = inputs.size("overlap")?.min(tile / 4);
-    Ok(((tile / cell).max(8), overlap / cell))
-}
-
-/// The mean over three shapes of tiles, whose seams lie at different places.
-fn in_tiles(
-    ctx: &NodeContext,
-    planes: &Tensor,
-    (tile, overlap): (usize, usize),
-    scale: (usize, usize),
-    process: impl Fn(&Tensor) -> Result<Tensor, NodeError>,
-) -> Result<Tensor, NodeError> {
-    let (batch, _, height, width) = planes.dims4()?;
-    let shapes = [(tile, tile), ((tile / 2).max(8), tile * 2), (tile * 2, (tile / 2).max(8))]
-        .map(|(height, width)| Tiling { height, width, overlap: overlap.min(height / 2).min(width / 2) });
-    let total: usize = shapes.iter().map(|shape| shape.count(height, width) * batch).sum();
-    let mut done = 0;
-    let mut pictures = Vec::with_capacity(batch);
-    for index in 0..batch {
-        let picture = planes.narrow(0, index, 1)?;
-        let mut sum: Option<Tensor> = None;
-        for shape in shapes {
-            let result = shape.run(&picture, scale, |part| {
-                done += 1;
-                ctx.progress(done, total as u64, None)?;
-                process(part)
-            })?;
-            sum = Some(match sum {
-                Some(sum) => (sum + result)?,
-                None => result,
-            });
-        }
-        pictures.extend(sum.map(|sum| sum / shapes.len() as f64).transpose()?);
-    }
-    Ok(Tensor::cat(&pictures, 0)?)
+    let side = (tile / cell).max(8);
+    Ok(TileSize { height: side, width: side, overlap: overlap / cell })
 }
 
 fn vae_decode_tiled_schema(_: &dyn Host) -> NodeSchema {
@@ -91,11 +122,8 @@ fn vae_decode_tiled_schema(_: &dyn Host) -> NodeSchema {
 fn vae_decode_tiled(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let vae = vae(inputs, "vae")?;
     let samples = &inputs.latent("samples")?.samples;
-    let factor = vae.factor().map_err(engine)?;
-    let planes = in_tiles(ctx, samples, tiling(inputs, factor)?, (factor, 1), |part| {
-        Ok(vae.decode(part).map_err(engine)?.permute((0, 3, 1, 2))?.contiguous()?)
-    })?;
-    let pictures = planes.permute((0, 2, 3, 1))?.contiguous()?.clamp(0f32, 1f32)?;
+    let size = tiles(inputs, vae.factor().map_err(engine)?)?;
+    let pictures = vae.decode_tiled(samples, size, |done, total| tell(ctx, done, total)).map_err(engine)?;
     Ok(NodeOutput::one(Value::Image(pictures)))
 }
 
@@ -111,19 +139,8 @@ fn vae_encode_tiled_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("LATENT"))
 }
 fn vae_encode_tiled(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let vae = vae(inputs, "vae")?;
-    let factor = vae.factor().map_err(engine)?;
-    let pixels = Pixels::from_image(inputs.image("pixels")?)?;
-    // Cut, centred, to whole latent places.
-    let (height, width) = (pixels.height / factor * factor, pixels.width / factor * factor);
-    let pixels = pixels.crop((pixels.height - height) / 2, (pixels.width - width) / 2, height, width);
-    let planes = pixels.into_image()?.permute((0, 3, 1, 2))?.contiguous()?;
-    let (tile, overlap) = tiling(inputs, 1)?;
-    // Tiles begin at whole latent places.
-    let whole = |pixels: usize| (pixels / factor).max(1) * factor;
-    let cut = (whole(tile), overlap / factor * factor);
-    let samples = in_tiles(ctx, &planes, cut, (1, factor), |part| {
-        vae.encode(&part.permute((0, 2, 3, 1))?.contiguous()?).map_err(engine)
-    })?;
-    Ok(NodeOutput::one(Value::latent(Latent::new(samples))))
+    let (vae, pixels) = (vae(inputs, "vae")?, inputs.image("pixels")?);
+    let size = tiles(inputs, 1)?;
+    let samples = vae.encode_tiled(pixels, size, |done, total| tell(ctx, done, total)).map_err(engine)?;
+    Ok(NodeOutput::one(Value::latent(Latent::new(samples.to_device(&candle_core::Device::Cpu)?))))
 }

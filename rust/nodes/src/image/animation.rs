@@ -6,6 +6,7 @@ use rushlight_runtime::host::{FileFolder, SaveRequest};
 use super::basic::pixels;
 use super::io::metadata;
 use crate::picture::encode::{png, png_colour};
+use crate::picture::pixels::Pixels;
 use crate::picture::webp;
 use crate::prelude::*;
 
@@ -14,6 +15,28 @@ pub(crate) fn register(registry: &mut Registry) {
     add_saving(registry, "SaveAnimatedWEBP", save_animated_webp_schema, save_animated_webp);
     add_saving(registry, "SaveAnimatedPNG", save_animated_png_schema, save_animated_png);
     add(registry, "SaveImageWebsocket", save_image_websocket_schema, save_image_websocket);
+}
+
+/// Saves the one file of all pictures, and tells the client whether it moves.
+fn save_animation(
+    ctx: &NodeContext,
+    inputs: &Inputs,
+    pictures: &Pixels,
+    extension: &str,
+    file: &[u8],
+    animated: bool,
+) -> Result<NodeOutput, NodeError> {
+    let request = SaveRequest {
+        folder: FileFolder::Output,
+        prefix: inputs.str("filename_prefix")?,
+        suffix: "",
+        width: pictures.width,
+        height: pictures.height,
+        batch_index: 0,
+        extension,
+    };
+    let saved = ctx.host().save(&request, file)?;
+    Ok(NodeOutput::default().with_ui("images", json!([saved])).with_ui("animated", json!([animated])))
 }
 
 fn save_animated_png_schema(_: &dyn Host) -> NodeSchema {
@@ -49,19 +72,7 @@ fn save_animated_png(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, N
         writer.write_image_data(picture).map_err(failed)?;
     }
     writer.finish().map_err(failed)?;
-    let saved = ctx.host().save(
-        &SaveRequest {
-            folder: FileFolder::Output,
-            prefix: inputs.str("filename_prefix")?,
-            suffix: "",
-            width: p.width,
-            height: p.height,
-            batch_index: 0,
-            extension: "png",
-        },
-        &file,
-    )?;
-    Ok(NodeOutput::default().with_ui("images", json!([saved])).with_ui("animated", json!([true])))
+    save_animation(ctx, inputs, &p, "png", &file, true)
 }
 
 fn save_image_websocket_schema(_: &dyn Host) -> NodeSchema {
@@ -96,17 +107,5 @@ fn save_animated_webp(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, 
     let delay = (1000.0 / inputs.float("fps")?).clamp(1.0, f64::from(1 << 23)) as u32;
     // Frames are always kept exactly; `quality` and `method` only matter to lossy files.
     let file = webp::animation(&p, delay, &metadata(ctx, inputs))?;
-    let saved = ctx.host().save(
-        &SaveRequest {
-            folder: FileFolder::Output,
-            prefix: inputs.str("filename_prefix")?,
-            suffix: "",
-            width: p.width,
-            height: p.height,
-            batch_index: 0,
-            extension: "webp",
-        },
-        &file,
-    )?;
-    Ok(NodeOutput::default().with_ui("images", json!([saved])).with_ui("animated", json!([p.batch != 1])))
+    save_animation(ctx, inputs, &p, "webp", &file, p.batch != 1)
 }

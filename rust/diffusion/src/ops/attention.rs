@@ -100,11 +100,14 @@ fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (1, 1, queries, keys), like.device())?)
 }
 
-/// Queries that a thread works on at a time: their scores stay in its cache.
-const QUERY_BLOCK: usize = 64;
+/// Queries that a thread works on at a time, and keys that it compares them with at once: their scores (half a megabyte)
+/// stay in its cache, and the product packs each key for many queries.
+const QUERY_BLOCK: usize = 256;
+const KEY_BLOCK: usize = 512;
 
-/// Block by block: scores, softmax and the weighted sum of the values before the next block's scores
-/// overwrite them. Heads are read and written in place, so nothing is transposed.
+/// Block by block: scores, their part of the softmax and of the weighted sum of the values, before the next block's
+/// scores overwrite them ("online softmax": Milakov and Gimelshein 2018; "FlashAttention": Dao et al. 2022). Heads are
+/// read and written in place, so nothing is transposed.
 fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Tensor> {
     let (batch, queries, width) = q.dims3()?;
     let keys = k.dim(1)?;
@@ -115,51 +118,72 @@ fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Res
         let mut out = vec![0.0; batch * queries * width];
         let dst = SharedBuffer::new(&mut out);
         let blocks = queries.div_ceil(QUERY_BLOCK);
-        (0..batch * heads * blocks).into_par_iter().for_each_init(Vec::new, |scores, job| {
+        (0..batch * heads * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, job| {
             let (image, h, first) = (job / blocks / heads, job / blocks % heads, job % blocks * QUERY_BLOCK);
             let count = QUERY_BLOCK.min(queries - first);
-            scores.resize(count * keys, 0.0);
+            let Scratch { scores, sums, rows } = scratch;
+            sums.clear();
+            sums.resize(count * head, 0.0);
+            rows.clear();
+            rows.resize(count, Row::default());
             let tokens = |length: usize, first: usize| Place {
                 offset: (image * length + first) * width + h * head,
                 row_stride: width,
                 column_stride: 1,
             };
-            let keys_transposed =
-                Place { offset: image * keys * width + h * head, row_stride: 1, column_stride: width };
-            let score_rows = Place { offset: 0, row_stride: keys, column_stride: 1 };
-            // SAFETY: the scores are this thread's own.
-            unsafe {
-                cpu::product(
-                    (count, keys, head),
-                    SharedBuffer::new(scores),
-                    score_rows,
-                    false,
-                    q,
-                    tokens(queries, first),
-                    k,
-                    keys_transposed,
-                    Parallelism::None,
-                );
+            // Causal queries see no key after the last of them.
+            let seen = if causal { (first + count).min(keys) } else { keys };
+            for first_key in (0..seen).step_by(KEY_BLOCK) {
+                let block = KEY_BLOCK.min(seen - first_key);
+                scores.resize(count * block, 0.0);
+                let score_rows = Place { offset: 0, row_stride: block, column_stride: 1 };
+                let keys_transposed =
+                    Place { row_stride: 1, column_stride: width, ..tokens(keys, first_key) };
+                // SAFETY: the scores are this thread's own.
+                unsafe {
+                    cpu::product(
+                        (count, block, head),
+                        SharedBuffer::new(scores),
+                        score_rows,
+                        false,
+                        q,
+                        tokens(queries, first),
+                        k,
+                        keys_transposed,
+                        Parallelism::None,
+                    );
+                }
+                let sum_rows = sums.chunks_mut(head);
+                for (index, ((scores, sums), row)) in
+                    scores.chunks_mut(block).zip(sum_rows).zip(rows.iter_mut()).enumerate()
+                {
+                    let seen =
+                        if causal { (first + index + 1).saturating_sub(first_key).min(block) } else { block };
+                    let (seen, unseen) = scores.split_at_mut(seen);
+                    weigh(seen, sums, row, scale);
+                    unseen.fill(0.0);
+                }
+                // SAFETY: the sums are this thread's own.
+                unsafe {
+                    cpu::product(
+                        (count, head, block),
+                        SharedBuffer::new(sums),
+                        Place { offset: 0, row_stride: head, column_stride: 1 },
+                        true,
+                        scores,
+                        score_rows,
+                        v,
+                        tokens(keys, first_key),
+                        Parallelism::None,
+                    );
+                }
             }
-            for (row, scores) in scores.chunks_mut(keys.max(1)).enumerate() {
-                let seen = if causal { (first + row + 1).min(keys) } else { keys };
-                let (seen, unseen) = scores.split_at_mut(seen);
-                softmax(seen, scale);
-                unseen.fill(0.0);
-            }
-            // SAFETY: each job writes the rows of its own queries in the columns of its own head.
-            unsafe {
-                cpu::product(
-                    (count, head, keys),
-                    dst,
-                    tokens(queries, first),
-                    false,
-                    scores,
-                    score_rows,
-                    v,
-                    tokens(keys, 0),
-                    Parallelism::None,
-                );
+            let place = tokens(queries, first);
+            for (index, (sums, row)) in sums.chunks(head).zip(&*rows).enumerate() {
+                // SAFETY: each job writes the rows of its own queries in the columns of its own head.
+                let out = unsafe { dst.slice(place.offset + index * width, head) };
+                let factor = 1.0 / row.total;
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * factor);
             }
         });
         Ok(out)
@@ -167,9 +191,37 @@ fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Res
     Ok(Tensor::from_vec(out, (batch, queries, width), &Device::Cpu)?)
 }
 
+/// What a thread works with.
+#[derive(Default)]
+struct Scratch {
+    /// `[queries, keys]` of a block.
+    scores: Vec<f32>,
+    /// Weighted sums of the values so far, `[queries, head]`.
+    sums: Vec<f32>,
+    rows: Vec<Row>,
+}
+
+/// The softmax of one query as far as its keys have been seen.
+#[derive(Clone, Copy)]
+struct Row {
+    /// The highest score.
+    highest: f32,
+    /// The sum of the weights, as multiples of the highest score's.
+    total: f32,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self { highest: f32::NEG_INFINITY, total: 0.0 }
+    }
+}
+
 #[inline(always)]
-fn softmax_body(scores: &mut [f32], scale: f32) {
-    let mut lanes = [f32::NEG_INFINITY; 8];
+fn weigh_body(scores: &mut [f32], sums: &mut [f32], row: &mut Row, scale: f32) {
+    if scores.is_empty() {
+        return;
+    }
+    let mut lanes = [row.highest; 8];
     let (eights, rest) = scores.as_chunks::<8>();
     for eight in eights {
         for (lane, score) in lanes.iter_mut().zip(eight) {
@@ -177,26 +229,31 @@ fn softmax_body(scores: &mut [f32], scale: f32) {
         }
     }
     let highest = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    let mut sums = [0.0f32; 8];
+    if row.total > 0.0 && highest > row.highest {
+        let correction = cpu::exp((row.highest - highest) * scale);
+        row.total *= correction;
+        sums.iter_mut().for_each(|sum| *sum *= correction);
+    }
+    row.highest = highest;
+    let mut totals = [0.0f32; 8];
     let (eights, rest) = scores.as_chunks_mut::<8>();
     for eight in eights {
-        for (sum, score) in sums.iter_mut().zip(eight) {
+        for (total, score) in totals.iter_mut().zip(eight) {
             *score = cpu::exp((*score - highest) * scale);
-            *sum += *score;
+            *total += *score;
         }
     }
-    let mut total: f32 = sums.iter().sum();
+    let mut total: f32 = totals.iter().sum();
     for score in rest {
         *score = cpu::exp((*score - highest) * scale);
         total += *score;
     }
-    let factor = 1.0 / total;
-    scores.iter_mut().for_each(|score| *score *= factor);
+    row.total += total;
 }
 
 cpu::vectorised! {
-    /// `softmax(scale · scores)` in place.
-    fn softmax(scores: &mut [f32], scale: f32) = softmax_body
+    /// Scores of one query to weights, in place, and what came before brought to the same scale.
+    fn weigh(scores: &mut [f32], sums: &mut [f32], row: &mut Row, scale: f32) = weigh_body
 }
 
 #[cfg(test)]
@@ -210,7 +267,14 @@ mod tests {
     #[test]
     fn the_cpu_path_agrees_with_the_general_one() {
         let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
-        for (queries, keys, mask) in [(5, 7, Mask::None), (150, 77, Mask::None), (77, 77, Mask::Causal)] {
+        let cases = [
+            (5, 7, Mask::None),
+            (150, 77, Mask::None),
+            (77, 77, Mask::Causal),
+            (300, 1100, Mask::None),
+            (1100, 1100, Mask::Causal),
+        ];
+        for (queries, keys, mask) in cases {
             let (q, k, v) = (random(2, queries), random(2, keys), random(2, keys));
             let fast = attention(&q, &k, &v, 3, mask).unwrap();
             let general = attention(&wide(&q), &wide(&k), &wide(&v), 3, mask).unwrap();

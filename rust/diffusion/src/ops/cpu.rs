@@ -108,6 +108,17 @@ impl SharedBuffer {
     pub(super) fn new(buffer: &mut [f32]) -> Self {
         Self { start: buffer.as_mut_ptr(), len: buffer.len() }
     }
+
+    /// A part of the buffer.
+    ///
+    /// # Safety
+    /// Nobody else touches that part while the slice lives, and the buffer outlives it.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+        // SAFETY: the assert keeps the part inside the buffer; the caller promises exclusivity and lifetime.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), len) }
+    }
 }
 
 /// `dst = keep·dst + lhs · rhs` for an `m × k` by `k × n` product.
@@ -216,7 +227,7 @@ pub(super) fn gelu(x: f32) -> f32 {
 macro_rules! vectorised {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) = $body:path) => {
         $(#[$doc])*
-        pub(super) fn $name($($arg: $type),*) {
+        fn $name($($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma")]

@@ -8,6 +8,8 @@ use rushlight_graph::{Classes, NodeId, Prompt, ValidPrompt};
 use rushlight_protocol::{Event, HistoryStatus, NodeMeta, PromptRejected, QueueItem};
 use serde_json::{Map, Value as Json};
 
+use crate::secret::Secrets;
+
 /// One prompt to run.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -21,6 +23,8 @@ pub struct Job {
     pub outputs: Vec<NodeId>,
     /// `extra_pnginfo`, secrets, and whatever else came with the request.
     pub extra_data: Arc<Map<String, Json>>,
+    /// The secrets among `extra_data`, to keep them out of errors.
+    pub secrets: Secrets,
 }
 
 impl Job {
@@ -31,6 +35,7 @@ impl Job {
             prompt: Arc::new(valid.prompt),
             prompt_json: Arc::new(valid.json),
             outputs: valid.outputs,
+            secrets: Secrets::of(&extra_data),
             extra_data: Arc::new(extra_data),
         }
     }
@@ -51,6 +56,7 @@ impl Job {
             prompt: Arc::new(revive(item.prompt(), classes)?),
             prompt_json: Arc::new(item.prompt().clone()),
             outputs: item.outputs().iter().map(|id| id.as_str().into()).collect(),
+            secrets: Secrets::of(&extra_data),
             extra_data: Arc::new(extra_data),
         })
     }

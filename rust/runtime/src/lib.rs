@@ -11,6 +11,7 @@
 //! - [`job`]: what an executor is given and gives back.
 //! - [`executor`]: the walk over a prompt's nodes.
 //! - [`cache`]: outputs kept between runs.
+//! - [`secret`]: keeps access tokens out of what is told.
 
 pub mod cache;
 pub mod class_table;
@@ -22,6 +23,7 @@ pub mod job;
 pub mod node;
 pub mod placement;
 pub mod registry;
+pub mod secret;
 pub mod value;
 
 pub use cache::CachePolicy;

@@ -212,7 +212,8 @@ impl Walk<'_> {
     /// Tells the client of a blocker where it first arrives; the run goes on.
     pub(super) fn tell_blocked(&self, place: &Place, message: Option<String>) {
         if let Some(message) = message {
-            let error = blocked_error(self.error_place(&place.ctx.node), &message);
+            let mut error = blocked_error(self.error_place(&place.ctx.node), &message);
+            self.job.secrets.redact(&mut error);
             self.run.emit(Event::ExecutionError(Arc::new(error)));
         }
     }

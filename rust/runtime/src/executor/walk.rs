@@ -289,7 +289,8 @@ impl<'e> Walk<'e> {
                 timestamp: report::now_ms(),
             },
             Stop::Failed(failure) => {
-                let error = report::execution_error(self.error_place(&node), &failure);
+                let mut error = report::execution_error(self.error_place(&node), &failure);
+                self.job.secrets.redact(&mut error);
                 Event::ExecutionError(Arc::new(error))
             }
         }

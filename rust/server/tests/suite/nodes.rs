@@ -72,6 +72,12 @@ pub fn registry() -> Registry {
     add(NodeSchema::new("TestPanic", "test").input(int("seed").optional()).output_node(), |_, _| {
         panic!("it panicked")
     });
+    add(
+        NodeSchema::new("TestToken", "test")
+            .input(InputSpec::hidden("token", "AUTH_TOKEN_COMFY_ORG"))
+            .output_node(),
+        |_, inputs| Err(NodeError::value(format!("no access for {}", inputs.str("token")?))),
+    );
     registry
 }
 

@@ -6,7 +6,24 @@ use serde_json::{Map, Value, json};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FeatureFlags(pub Map<String, Value>);
 
+/// Flags that mean something to this server.
+const KNOWN: [&str; 5] = [
+    "supports_preview_metadata",
+    "supports_progress_text_metadata",
+    "supports_manager_v4_ui",
+    "rushlight_resume",
+    "rushlight_last_seq",
+];
+
 impl FeatureFlags {
+    /// Only the flags that mean something to this server: a client's unknown ones are not kept for it without bound.
+    pub fn only_known(mut self) -> Self {
+        self.0.retain(|name, value| {
+            KNOWN.contains(&name.as_str()) && (value.is_boolean() || value.is_number())
+        });
+        self
+    }
+
     /// Whether a boolean flag is set to `true`.
     pub fn is_set(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(false)

@@ -99,11 +99,14 @@ impl Application for Handle {
             None => {
                 let count = |number: Option<usize>| number.and_then(|number| u64::try_from(number).ok());
                 let page = HistoryPage { max_items: count(max_items), offset: count(offset) };
-                store.history(page, &mut |id, entry| {
-                    if let Ok(entry) = serde_json::from_str(entry) {
-                        entries.insert(id.to_owned(), entry);
-                    }
-                    true
+                store.history_page(page).and_then(|seqs| {
+                    let read = store.history(&seqs, &mut |id, entry| {
+                        if let Ok(entry) = serde_json::from_str(entry) {
+                            entries.insert(id.to_owned(), entry);
+                        }
+                        true
+                    });
+                    read.map(drop)
                 })
             }
         };
@@ -127,7 +130,7 @@ impl Application for Handle {
     fn submit(&self, body: Value) -> Result<PromptAccepted, PromptRejected> {
         submit::submit_blocking(&self.state, body).map_err(|error| match error {
             SubmitError::Rejected(rejected) => *rejected,
-            SubmitError::Store(error) => PromptRejected {
+            error @ (SubmitError::Store(_) | SubmitError::Full { .. }) => PromptRejected {
                 error: ErrorBody::new("store_failed", "The prompt could not be stored", error.to_string()),
                 node_errors: Default::default(),
             },

@@ -123,3 +123,31 @@ fn is_previewable(kind: &str, item: &Map<String, Value>) -> bool {
         || format.starts_with("audio/")
         || THREE_D.iter().any(|extension| name.ends_with(extension))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(outputs: Value) -> Option<(String, String)> {
+        let outputs: IndexMap<String, Value> = serde_json::from_value(outputs).unwrap();
+        let preview = preview_output(&outputs)?;
+        let text = |key: &str| preview[key].as_str().unwrap().to_owned();
+        Some((text("filename"), text("nodeId") + "." + &text("mediaType")))
+    }
+
+    #[test]
+    fn a_job_shows_the_first_saved_output_that_can_be_seen_or_heard() {
+        let item = |name: &str, folder: &str| json!([{"filename": name, "type": folder}]);
+        let is = |name: &str, place: &str| Some((name.to_owned(), place.to_owned()));
+        // What was saved comes before previews, which serve when there is nothing else.
+        let outputs =
+            json!({"1": {"images": item("t.png", "temp")}, "2": {"audio": item("a.flac", "output")}});
+        assert_eq!(shown(outputs), is("a.flac", "2.audio"));
+        assert_eq!(shown(json!({"1": {"images": item("t.png", "temp")}})), is("t.png", "1.images"));
+        assert_eq!(shown(json!({"1": {"video": item("v.webm", "output")}})), is("v.webm", "1.video"));
+        let gifs = json!([{"filename": "v.mp4", "type": "output", "format": "video/h264-mp4"}]);
+        assert_eq!(shown(json!({"1": {"gifs": gifs}})), is("v.mp4", "1.gifs"));
+        assert_eq!(shown(json!({"1": {"3d": item("m.GLB", "output")}})), is("m.GLB", "1.3d"));
+        assert_eq!(shown(json!({"1": {"text": ["a"], "files": item("a.json", "output")}})), None);
+    }
+}

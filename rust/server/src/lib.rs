@@ -15,7 +15,7 @@
 //! - [`worker`]: the compute threads; [`job`]: what is kept of a prompt that has ended.
 //! - [`ws`]: one socket of a session.
 //! - [`body`]: request bodies, bounded in size and time.
-//! - [`blocking`]: work away from the threads that serve sockets.
+//! - [`blocking`]: work away from the threads that serve sockets; [`heavy`]: of which only so much is done at once.
 //! - [`application`]: the server, as its extension sees it.
 //! - [`extension`]: what an extension (the Python bridge) and the running server ask of each other.
 //! - [`files`]: what the file-like routes share; [`respond`]: answers that are files; [`picture`]: bounded decoding.
@@ -32,6 +32,7 @@ pub mod error;
 pub mod extension;
 pub mod files;
 pub mod frontend;
+pub mod heavy;
 pub mod host;
 pub mod job;
 mod listen;

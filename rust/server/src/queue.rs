@@ -86,6 +86,8 @@ pub enum Work {
 #[derive(Default)]
 struct State {
     pending: BTreeMap<Place, Arc<QueuedPrompt>>,
+    /// Bytes of `pending`.
+    pending_bytes: usize,
     running: Vec<RunningPrompt>,
     /// One a worker.
     free: HashMap<usize, FreeRequest>,
@@ -150,7 +152,7 @@ impl JobQueue {
     pub fn admit(&self, prompt: QueuedPrompt) {
         let place = Place(prompt.number, prompt.seq);
         let mut state = self.state.lock();
-        state.pending.insert(place, Arc::new(prompt));
+        state.insert(place, Arc::new(prompt));
         // Told before a worker can take the prompt, or its first events would come before this one.
         self.tell(state.remaining());
         drop(state);
@@ -168,7 +170,7 @@ impl JobQueue {
                 if let Some(request) = state.free.remove(&worker) {
                     return Work::Free(request);
                 }
-                if let Some((_, prompt)) = state.pending.pop_first() {
+                if let Some(prompt) = state.pop_first() {
                     let cancel = CancelToken::default();
                     let running = RunningPrompt { prompt, cancel, started: now_ms(), asked: false };
                     state.running.push(running.clone());
@@ -200,7 +202,7 @@ impl JobQueue {
         let prompt = &running.prompt;
         let mut state = self.state.lock();
         state.running.retain(|other| other.prompt.seq != prompt.seq);
-        state.pending.insert(Place(prompt.number, prompt.seq), prompt.clone());
+        state.insert(Place(prompt.number, prompt.seq), prompt.clone());
         self.changed.notify_all();
     }
 
@@ -215,6 +217,11 @@ impl JobQueue {
         self.state.lock().remaining()
     }
 
+    /// Bytes of the pending prompts.
+    pub fn pending_bytes(&self) -> usize {
+        self.state.lock().pending_bytes
+    }
+
     /// Removes waiting prompts for which `matches` holds, from the store first. Blocks on the disk.
     ///
     /// # Errors
@@ -224,7 +231,7 @@ impl JobQueue {
             let mut state = self.state.lock();
             let places: Vec<_> =
                 state.pending.iter().filter(|(_, prompt)| matches(prompt)).map(|(place, _)| *place).collect();
-            let removed: Vec<_> = places.iter().filter_map(|place| state.pending.remove(place)).collect();
+            let removed: Vec<_> = places.iter().filter_map(|place| state.remove(place)).collect();
             (removed, state.remaining())
         };
         if removed.is_empty() {
@@ -298,6 +305,24 @@ impl JobQueue {
 impl State {
     fn remaining(&self) -> usize {
         self.pending.len() + self.running.len()
+    }
+
+    fn insert(&mut self, place: Place, prompt: Arc<QueuedPrompt>) {
+        self.pending_bytes += prompt.item.len();
+        if let Some(replaced) = self.pending.insert(place, prompt) {
+            self.pending_bytes -= replaced.item.len();
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<Arc<QueuedPrompt>> {
+        let place = *self.pending.first_key_value()?.0;
+        self.remove(&place)
+    }
+
+    fn remove(&mut self, place: &Place) -> Option<Arc<QueuedPrompt>> {
+        let prompt = self.pending.remove(place)?;
+        self.pending_bytes -= prompt.item.len();
+        Some(prompt)
     }
 }
 

@@ -124,6 +124,7 @@ impl Server {
             ready: Default::default(),
             object_info: Mutex::new(None),
             guesses: Default::default(),
+            heavy: Default::default(),
         });
         let mut workers = Vec::new();
         for (index, device) in parts.devices.into_iter().enumerate() {

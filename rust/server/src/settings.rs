@@ -54,6 +54,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Time without a byte within a request's body.
     pub body_idle_timeout: Duration,
+    /// Time that a request's body may take however slowly it comes; then it must have come at 1 KiB/s on the whole.
+    pub body_grace: Duration,
     /// Time between two pings; a client silent for three of them is closed.
     pub ping_interval: Duration,
     /// Structural events a client may be behind; more closes with 4008.
@@ -68,10 +70,8 @@ pub struct Limits {
     pub resume_events: usize,
     /// Bytes of events kept for a session that can resume.
     pub resume_bytes: usize,
-    /// Finished prompts kept in the history.
-    pub history_entries: usize,
-    /// Bytes of finished prompts kept in the history.
-    pub history_bytes: u64,
+    /// Bytes of waiting prompts; more get 503.
+    pub queue_bytes: usize,
     /// Time that a stopping server gives the running prompt before it is interrupted and queued again.
     pub shutdown_deadline: Duration,
 }
@@ -105,15 +105,15 @@ impl Default for Limits {
             inbound_message_bytes: 1 << 20,
             head_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(15),
+            body_grace: Duration::from_secs(60),
             ping_interval: Duration::from_secs(20),
-            backlog_events: 8_192,
+            backlog_events: 65_536,
             backlog_bytes: 32 << 20,
             session_retention: Duration::from_secs(300),
             retained_sessions: 10_000,
             resume_events: 4_096,
             resume_bytes: 8 << 20,
-            history_entries: 10_000,
-            history_bytes: 1 << 30,
+            queue_bytes: 1 << 30,
             shutdown_deadline: Duration::from_secs(10),
         }
     }

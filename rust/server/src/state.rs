@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::dispatcher::Dispatcher;
 use crate::extension::Extension;
 use crate::files::Files;
+use crate::heavy::Heavy;
 use crate::queue::JobQueue;
 use crate::security::token::Guesses;
 use crate::settings::ServerSettings;
@@ -39,6 +40,7 @@ pub struct App {
     pub(crate) ready: Ready,
     pub(crate) object_info: Mutex<Option<ObjectInfo>>,
     pub(crate) guesses: Guesses,
+    pub(crate) heavy: Heavy,
 }
 
 /// `/object_info` as it was last made.

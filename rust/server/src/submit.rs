@@ -6,6 +6,7 @@ use std::time::Duration;
 use rushlight_graph::{ValidPrompt, validate};
 use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
 use rushlight_runtime::placement::place;
+use rushlight_runtime::secret::is_secret;
 use rushlight_store::StoreError;
 use rushlight_store::records::NewPrompt;
 use serde_json::{Map, Number, Value};
@@ -13,9 +14,6 @@ use uuid::Uuid;
 
 use crate::queue::now_ms;
 use crate::state::AppState;
-
-/// Keys of `extra_data` that are never stored.
-pub const SECRETS: &[&str] = &["auth_token_comfy_org", "api_key_comfy_org"];
 
 /// How long one look at the model and input folders serves; before a prompt is refused they are looked at again.
 const HOST_LOOK: Duration = Duration::from_millis(100);
@@ -26,6 +24,14 @@ pub enum SubmitError {
     /// It is at fault: 400.
     #[error(transparent)]
     Rejected(#[from] Box<PromptRejected>),
+    /// Too much waits already: 503.
+    #[error("{queued} bytes of prompts wait, the limit is {limit}: submit again when some have run")]
+    Full {
+        /// Bytes of waiting prompts.
+        queued: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The store is: 500.
     #[error("the prompt could not be stored: {0}")]
     Store(#[from] StoreError),
@@ -128,6 +134,10 @@ pub fn enqueue(
             return done(Err(rejected("invalid_prompt", "The prompt cannot be stored", error.to_string())));
         }
     };
+    let (queued, limit) = (state.queue.pending_bytes(), state.settings.limits.queue_bytes);
+    if queued + item.len() > limit {
+        return done(Err(SubmitError::Full { queued, limit }));
+    }
     let prompt = NewPrompt {
         number: checked.number.as_f64().unwrap_or(0.0),
         counter: checked.counter,
@@ -199,8 +209,4 @@ fn split_extra_data(value: Option<Value>) -> Result<(Fields, Fields), SubmitErro
         }
     }
     Ok((extra_data, secrets))
-}
-
-fn is_secret(key: &str) -> bool {
-    SECRETS.contains(&key) || key.starts_with("auth_token_") || key.starts_with("api_key_")
 }

@@ -21,6 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use rushlight_protocol::FeatureFlags;
 use rushlight_protocol::features::server_flags;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -37,6 +38,9 @@ pub const COOKIE: &str = "rushlight_session";
 
 /// Frames written between two flushes.
 const BATCH: usize = 64;
+
+/// Longest frame of flags that is kept whole; of a longer one only the known flags are.
+const MAX_FLAGS: usize = 16 << 10;
 
 /// Bytes read from a socket at once.
 const READ_BUFFER: usize = 4 << 10;
@@ -161,14 +165,18 @@ async fn read(
 }
 
 /// The flags, if the frame is about flags.
-fn flags_of(text: &str) -> Option<Map<String, Value>> {
-    let frame: Value = serde_json::from_str(text)
+fn flags_of(text: &str) -> Option<FeatureFlags> {
+    let mut frame: Value = serde_json::from_str(text)
         .inspect_err(|error| tracing::debug!(%error, "a client sent text that is not JSON"))
         .ok()?;
     if frame.get("type")?.as_str()? != "feature_flags" {
         return None;
     }
-    Some(frame.get("data").and_then(Value::as_object).cloned().unwrap_or_default())
+    let flags = FeatureFlags(match frame.get_mut("data").map(Value::take) {
+        Some(Value::Object(flags)) => flags,
+        _ => Map::new(),
+    });
+    Some(if text.len() > MAX_FLAGS { flags.only_known() } else { flags })
 }
 
 /// The close code that says what was wrong with the client's bytes.

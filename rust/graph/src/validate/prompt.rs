@@ -1,6 +1,6 @@
 //! A whole prompt: classes, outputs, the walk, and what is stored of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -46,14 +46,13 @@ pub fn validate(
 ) -> Result<ValidPrompt, PromptRejected> {
     let mut prompt = Prompt::from_json(request_prompt)?;
     let schemas = look_up_classes(&prompt, classes)?;
+    let targets: Option<HashSet<&str>> = targets.map(|ids| ids.iter().map(String::as_str).collect());
     let wanted: Vec<NodeId> = prompt
         .nodes
         .iter()
         .filter(|(_, node)| schemas.get(&node.class_type).is_some_and(|schema| schema.output_node))
         .map(|(id, _)| id.clone())
-        .filter(|id| {
-            targets.is_none_or(|targets| targets.iter().any(|target| target.as_str() == id.as_ref()))
-        })
+        .filter(|id| targets.as_ref().is_none_or(|targets| targets.contains(id.as_ref())))
         .collect();
     if wanted.is_empty() {
         return Err(reject("prompt_no_outputs", "Prompt has no outputs", ""));

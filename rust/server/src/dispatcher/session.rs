@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::extract::ws::Message;
 use parking_lot::Mutex;
 use rushlight_protocol::FeatureFlags;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::frame::{Class, Frame};
@@ -256,14 +256,14 @@ impl Session {
     }
 
     /// Takes the client's flags and answers with the server's, then with what the client missed.
-    pub fn negotiate(&self, socket: u64, flags: Map<String, Value>, mut answer: Value) {
+    pub fn negotiate(&self, socket: u64, flags: FeatureFlags, mut answer: Value) {
         let mut state = self.state.lock();
         let state = &mut *state;
         if state.socket != socket {
             return;
         }
-        let last_seq = flags.get("rushlight_last_seq").and_then(Value::as_u64);
-        state.flags = FeatureFlags(flags);
+        let last_seq = flags.0.get("rushlight_last_seq").and_then(Value::as_u64);
+        state.flags = flags;
         let resumes = state.flags.resume();
         if resumes && let Some(map) = answer.as_object_mut() {
             let baseline = if state.held { state.attached_at } else { state.seq };

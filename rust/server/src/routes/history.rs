@@ -1,5 +1,7 @@
 //! `/history`: finished prompts.
 
+use std::collections::VecDeque;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -9,14 +11,13 @@ use axum::routing::get;
 use bytes::Bytes;
 use rushlight_store::records::HistoryPage;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 use super::queue::Change;
 use crate::error::ApiError;
 use crate::state::AppState;
 use crate::{blocking, body};
 
-/// Bytes of history that are read from the store before they are sent.
+/// Bytes of history that are read from the store at a time.
 const CHUNK: usize = 256 << 10;
 
 /// `/history`.
@@ -45,32 +46,76 @@ async fn list(State(state): State<AppState>, Query(page): Query<Page>) -> Result
         max_items: number("max_items", page.max_items.as_deref())?,
         offset: number("offset", page.offset.as_deref())?,
     };
-    // The history may be large: it is sent as it is read, a few chunks ahead of the client.
-    let (chunks, received) = mpsc::channel::<Result<Bytes, std::io::Error>>(4);
-    tokio::task::spawn_blocking(move || {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        chunk.push(b'{');
-        let mut first = true;
-        let read = state.queue.store().history(page, &mut |id, entry| {
-            if !std::mem::take(&mut first) {
-                chunk.push(b',');
-            }
-            chunk.extend_from_slice(serde_json::Value::from(id).to_string().as_bytes());
-            chunk.push(b':');
-            chunk.extend_from_slice(entry.as_bytes());
-            chunk.len() < CHUNK || chunks.blocking_send(Ok(std::mem::take(&mut chunk).into())).is_ok()
-        });
-        chunk.push(b'}');
-        // A client that is gone needs no end; a broken store shows as a broken body.
-        let _ = chunks.blocking_send(match read {
-            Ok(()) => Ok(chunk.into()),
-            Err(error) => Err(std::io::Error::other(error)),
-        });
-    });
-    let stream = futures_util::stream::unfold(received, |mut received| async {
-        received.recv().await.map(|chunk| (chunk, received))
+    let reading = state.clone();
+    let seqs = blocking::run(move || reading.queue.store().history_page(page)).await?;
+    // The history may be large: it is read a chunk at a time, as the client takes it, so that one that stops reading
+    // holds neither a thread nor the store.
+    let listing = Listing { state, seqs: seqs.into(), place: Place::Start };
+    let stream = futures_util::stream::unfold(listing, |mut listing| async {
+        let chunk = listing.next().await?;
+        // A broken store shows as a broken body.
+        Some((chunk.map_err(std::io::Error::other), listing))
     });
     Ok(json(Body::from_stream(stream)))
+}
+
+/// A listing of the history that is being sent.
+struct Listing {
+    state: AppState,
+    /// What is still to be read.
+    seqs: VecDeque<i64>,
+    place: Place,
+}
+
+/// How far a listing has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Start,
+    Middle,
+    End,
+}
+
+impl Listing {
+    /// The next piece of the JSON object, `None` after its end.
+    async fn next(&mut self) -> Option<Result<Bytes, ApiError>> {
+        if self.place == Place::End {
+            return None;
+        }
+        let (state, place) = (self.state.clone(), self.place);
+        let mut seqs = std::mem::take(&mut self.seqs);
+        let read = blocking::run(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            if place == Place::Start {
+                chunk.push(b'{');
+            }
+            let mut first = place == Place::Start;
+            let looked_at = state.queue.store().history(seqs.make_contiguous(), &mut |id, entry| {
+                if !std::mem::take(&mut first) {
+                    chunk.push(b',');
+                }
+                chunk.extend_from_slice(serde_json::Value::from(id).to_string().as_bytes());
+                chunk.push(b':');
+                chunk.extend_from_slice(entry.as_bytes());
+                chunk.len() < CHUNK
+            })?;
+            seqs.drain(..looked_at);
+            let place = if seqs.is_empty() { Place::End } else { Place::Middle };
+            if place == Place::End {
+                chunk.push(b'}');
+            }
+            Ok::<_, ApiError>((chunk, seqs, place))
+        });
+        match read.await {
+            Ok((chunk, seqs, place)) => {
+                (self.seqs, self.place) = (seqs, place);
+                Some(Ok(chunk.into()))
+            }
+            Err(error) => {
+                self.place = Place::End;
+                Some(Err(error))
+            }
+        }
+    }
 }
 
 async fn one(State(state): State<AppState>, Path(prompt_id): Path<String>) -> Result<Response, ApiError> {

@@ -11,6 +11,7 @@ use crate::body;
 use crate::error::ApiError;
 use crate::queue::FreeRequest;
 use crate::state::AppState;
+use crate::submit::truthy;
 
 /// `/interrupt`, `/free`.
 pub fn routes() -> Router<AppState> {
@@ -31,7 +32,7 @@ async fn interrupt(State(state): State<AppState>, request_body: Body) -> Result<
 
 async fn free(State(state): State<AppState>, request_body: Body) -> Result<StatusCode, ApiError> {
     let request: Value = body::read_json(&state, request_body).await?;
-    let asks = |key: &str| request.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let asks = |key: &str| request.get(key).is_some_and(truthy);
     let request = FreeRequest { unload_models: asks("unload_models"), free_memory: asks("free_memory") };
     if request != FreeRequest::default() {
         state.queue.free(request, state.workers);

@@ -14,6 +14,7 @@ use rushlight_store::folders::RelPath;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::body;
 use crate::error::ApiError;
 use crate::files::{Files, blocking};
 use crate::picture::{self, Encoding};
@@ -113,7 +114,7 @@ fn read_header(mut file: impl Read) -> Option<Map<String, Value>> {
     // Reads what is there, which may be less than the header claims.
     let mut header = Vec::new();
     file.take(length).read_to_end(&mut header).ok()?;
-    serde_json::from_slice::<Header>(&header).ok()?.metadata
+    body::parse_json::<Header>(&header).ok()?.metadata
 }
 
 async fn folders(State(state): State<AppState>) -> Json<Vec<Value>> {
@@ -167,7 +168,12 @@ async fn preview(
     State(state): State<AppState>,
     Path((folder, path_index, filename)): Path<(String, usize, String)>,
 ) -> Result<Response, ApiError> {
-    let bytes = blocking(move || find_preview(&state.files, &folder, path_index, &filename)).await?;
+    let place = state.heavy.picture().await;
+    let bytes = blocking(move || {
+        let _place = place;
+        find_preview(&state.files, &folder, path_index, &filename)
+    })
+    .await?;
     let headers =
         [(header::CONTENT_TYPE, Encoding::WebP.mime()), (header::CACHE_CONTROL, "private, max-age=3600")];
     Ok((headers, bytes).into_response())

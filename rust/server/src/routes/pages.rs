@@ -102,10 +102,13 @@ pub async fn frontend_file(
         return Ok(None);
     }
     let path = percent_decode_str(uri.path().trim_start_matches('/')).decode_utf8_lossy();
-    let path = RelPath::parse(&path)?;
-    if path.is_empty() {
-        return Ok(None);
-    }
+    let path = match RelPath::parse(&path) {
+        Ok(path) if path.is_empty() => return Ok(None),
+        Ok(path) => path,
+        // No file of a frontend is called so, but a route of an extension may be.
+        Err(_) if state.extension.is_some() => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     match owned_file(headers, Files::owned_root(root), path).await {
         Err(error) if error.status == StatusCode::NOT_FOUND => Ok(None),
         other => other.map(Some),

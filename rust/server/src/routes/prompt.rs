@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -22,8 +23,13 @@ async fn remaining(State(state): State<AppState>) -> Json<Value> {
     Json(json!({ "exec_info": { "queue_remaining": state.queue.remaining() } }))
 }
 
-async fn submit(State(state): State<AppState>, request_body: Body) -> Result<Response, ApiError> {
-    let bytes = body::read(&state, request_body).await?;
+async fn submit(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    request_body: Body,
+) -> Result<Response, ApiError> {
+    let bytes = body::as_utf8(&headers, body::read(&state, request_body).await?)?;
+    let place = state.heavy.prompt(bytes.len()).await;
     let (answer, answered) = oneshot::channel();
     // Parsing, checking and freeing a large graph takes a while, and the check may call Python.
     tokio::task::spawn_blocking(move || {
@@ -44,10 +50,17 @@ async fn submit(State(state): State<AppState>, request_body: Body) -> Result<Res
             Err(error) => drop(answer.send(Ok(Err(error)))),
             Ok(checked) => submit::enqueue(&state, checked, move |result| drop(answer.send(Ok(result)))),
         }
+        drop(place);
     });
     match answered.await.map_err(ApiError::internal)?? {
         Ok(accepted) => Ok(Json(accepted).into_response()),
         Err(SubmitError::Rejected(rejected)) => Ok(prompt_rejected(&rejected)),
         Err(SubmitError::Store(error)) => Err(error.into()),
+        Err(error @ SubmitError::Full { .. }) => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queue_full",
+            "The queue is full",
+            error.to_string(),
+        )),
     }
 }

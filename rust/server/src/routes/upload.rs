@@ -4,10 +4,10 @@
 //! or after it. Memory used does not depend on the file's size.
 
 use std::io::Cursor;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::multipart::{Field, Multipart};
+use axum::extract::multipart::{Field, Multipart, MultipartError};
 use axum::extract::{FromRequest, Request, State};
-use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use rushlight_store::folders::{Annotated, FolderKind, OnConflict, RelPath, Saved
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::body::{BodyFault, Chunks};
 use crate::error::ApiError;
 use crate::files::blocking;
 use crate::picture::{self, Encoding};
@@ -24,6 +25,8 @@ use crate::state::AppState;
 
 /// Longest value of a field that is no file.
 const MAX_FIELD: usize = 64 << 10;
+/// Bytes before a part of a form begins: its boundary and head.
+const MAX_PART_HEAD: u64 = 64 << 10;
 /// Most fields of one form.
 const MAX_FIELDS: usize = 64;
 
@@ -56,7 +59,9 @@ async fn mask(State(state): State<AppState>, request: Request) -> Result<Json<Va
     let form = receive(&state, request).await?;
     let folders = state.files.folders.clone();
     let max_pixels = state.files.host.max_image_pixels();
+    let place = if form.original_ref.is_some() { state.heavy.picture().await } else { None };
     blocking(move || {
+        let _place = place;
         let original_ref = form.original_ref.clone();
         let (upload, place) = form.into_place()?;
         // Without an original the upload itself is kept.
@@ -73,29 +78,29 @@ async fn mask(State(state): State<AppState>, request: Request) -> Result<Json<Va
 
 /// Takes a form in, the file straight to disk.
 async fn receive(state: &AppState, request: Request) -> Result<Form, ApiError> {
-    let broken = |e: &dyn std::fmt::Display| {
-        ApiError::bad_request("bad_form", "The multipart form cannot be read", e.to_string())
-    };
-    let mut budget = Budget::new(state);
-    budget.declared(request.headers())?;
-    let mut multipart = Multipart::from_request(request, &()).await.map_err(|e| broken(&e.body_text()))?;
+    let (head, body) = request.into_parts();
+    // The parser keeps what comes before a part, and a part's head, whole: that is bounded too.
+    let (body, pending) = Chunks::new(state, body)?.into_body(MAX_PART_HEAD);
+    let request = Request::from_parts(head, body);
+    let mut multipart = Multipart::from_request(request, &()).await.map_err(|e| broken(e.body_text()))?;
     let mut form = Form::default();
     for _ in 0..MAX_FIELDS {
-        let next = budget.timed(multipart.next_field()).await?;
-        let Some(mut field) = next.map_err(|e| broken(&e.body_text()))? else { return Ok(form) };
+        pending.store(0, Ordering::Relaxed);
+        let next = multipart.next_field().await;
+        let Some(mut field) = next.map_err(|e| form_fault(&e))? else { return Ok(form) };
         let name = field.name().unwrap_or("").to_owned();
         if name == "image" && form.file.is_none() {
-            form.file = Some(receive_file(state, &mut budget, field).await?);
+            form.file = Some(receive_file(state, &pending, field).await?);
             continue;
         }
         let mut value = Vec::new();
-        while let Some(chunk) = budget.chunk(&mut field).await? {
+        while let Some(chunk) = next_chunk(&pending, &mut field).await? {
             if value.len() + chunk.len() > MAX_FIELD {
-                return Err(broken(&format!("the field {name:?} is longer than {MAX_FIELD} bytes")));
+                return Err(broken(format!("the field {name:?} is longer than {MAX_FIELD} bytes")));
             }
             value.extend_from_slice(&chunk);
         }
-        let value = String::from_utf8(value).map_err(|e| broken(&e))?;
+        let value = String::from_utf8(value).map_err(|e| broken(e.to_string()))?;
         match name.as_str() {
             "type" => form.folder = Some(value),
             "subfolder" => form.subfolder = value,
@@ -104,18 +109,23 @@ async fn receive(state: &AppState, request: Request) -> Result<Form, ApiError> {
             _ => {}
         }
     }
-    Err(broken(&format!("more than {MAX_FIELDS} fields")))
+    Err(broken(format!("more than {MAX_FIELDS} fields")))
+}
+
+async fn next_chunk(pending: &AtomicU64, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
+    pending.store(0, Ordering::Relaxed);
+    field.chunk().await.map_err(|e| form_fault(&e))
 }
 
 async fn receive_file(
     state: &AppState,
-    budget: &mut Budget,
+    pending: &AtomicU64,
     mut field: Field<'_>,
 ) -> Result<(String, Upload), ApiError> {
     let filename = field.file_name().unwrap_or("").to_owned();
     let folders = state.files.folders.clone();
     let mut upload = blocking(move || Ok(folders.receive(&folders.root(FolderKind::Input))?)).await?;
-    while let Some(chunk) = budget.chunk(&mut field).await? {
+    while let Some(chunk) = next_chunk(pending, &mut field).await? {
         upload = blocking(move || {
             upload.write(&chunk)?;
             Ok(upload)
@@ -125,50 +135,20 @@ async fn receive_file(
     Ok((filename, upload))
 }
 
-/// What is left of a body's size, and how long it may pause.
-struct Budget {
-    left: u64,
-    limit: u64,
-    idle: std::time::Duration,
+/// The fault that broke a form: the body's own, or the form's.
+fn form_fault(error: &MultipartError) -> ApiError {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(fault) = error.downcast_ref::<BodyFault>() {
+            return fault.clone().into();
+        }
+        cause = error.source();
+    }
+    broken(error.body_text())
 }
 
-impl Budget {
-    fn new(state: &AppState) -> Self {
-        let limit = state.settings.max_body_bytes;
-        Self { left: limit, limit, idle: state.settings.limits.body_idle_timeout }
-    }
-
-    fn too_large(&self) -> ApiError {
-        ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            "Request body is too large",
-            format!("the limit is {} bytes (--max-upload-size)", self.limit),
-        )
-    }
-
-    /// Refuses early what says itself that it is too large.
-    fn declared(&self, headers: &axum::http::HeaderMap) -> Result<(), ApiError> {
-        let length =
-            headers.get(axum::http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if length.is_some_and(|length: u64| length > self.limit) { Err(self.too_large()) } else { Ok(()) }
-    }
-
-    async fn timed<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
-        tokio::time::timeout(self.idle, work).await.map_err(|_| {
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "Request body came too slowly", "")
-        })
-    }
-
-    async fn chunk(&mut self, field: &mut Field<'_>) -> Result<Option<Bytes>, ApiError> {
-        let chunk = self.timed(field.chunk()).await?.map_err(|e| {
-            ApiError::bad_request("bad_form", "The multipart form cannot be read", e.body_text())
-        })?;
-        if let Some(chunk) = &chunk {
-            self.left = self.left.checked_sub(chunk.len() as u64).ok_or_else(|| self.too_large())?;
-        }
-        Ok(chunk)
-    }
+fn broken(details: impl Into<String>) -> ApiError {
+    ApiError::bad_request("bad_form", "The multipart form cannot be read", details)
 }
 
 /// Where a file belongs.

@@ -8,12 +8,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::BodyExt;
 use rushlight_store::folders::{FolderError, Metadata, OnConflict, RelPath, Root};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::users::user_root;
+use crate::body::Chunks;
 use crate::error::ApiError;
 use crate::files::blocking;
 use crate::respond;
@@ -226,28 +226,15 @@ async fn write(
     Path(file): Path<String>,
     Query(query): Query<WriteQuery>,
     headers: HeaderMap,
-    mut request: Body,
+    request: Body,
 ) -> Result<Json<Value>, ApiError> {
     let path = user_file(&file)?;
     let root = user_root(&state, &headers).await?;
     let folders = state.files.folders.clone();
     let receiving = root.clone();
     let mut upload = blocking(move || Ok(folders.receive(&receiving)?)).await?;
-    let (limit, idle) = (state.settings.max_body_bytes, state.settings.limits.body_idle_timeout);
-    while let Some(frame) = tokio::time::timeout(idle, request.frame()).await.map_err(|_| {
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "Request body came too slowly", "")
-    })? {
-        let frame = frame
-            .map_err(|e| ApiError::bad_request("body_broken", "Request body broke off", e.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        if upload.size() + data.len() as u64 > limit {
-            return Err(ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                "Request body is too large",
-                format!("the limit is {limit} bytes (--max-upload-size)"),
-            ));
-        }
+    let mut chunks = Chunks::new(&state, request)?;
+    while let Some(data) = chunks.next().await? {
         upload = blocking(move || {
             upload.write(&data)?;
             Ok(upload)

@@ -46,7 +46,9 @@ async fn view(
             .await;
     };
     let max_pixels = state.files.host.max_image_pixels();
+    let place = state.heavy.picture().await;
     let bytes = blocking(move || {
+        let _place = place;
         let image = picture::decode(file, max_pixels)?;
         picture::encode(&change(image), encoding)
     })

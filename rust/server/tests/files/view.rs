@@ -37,6 +37,9 @@ async fn missing_files_and_names_have_their_status() {
     assert_eq!(site.get("/view").await.refusal(), "no_filename");
     assert_eq!(site.get("/view?filename=none.png").await.status, 404);
     assert_eq!(site.get("/view?filename=").await.status, 400);
+    assert_eq!(site.get("/view?filename=..%2Fa.png").await.status, 400);
+    assert_eq!(site.get("/view?filename=%2Fetc%2Fpasswd").await.status, 400);
+    assert_eq!(site.get("/view?filename=a.png&subfolder=..%2F..").await.status, 403);
     site.put("output/folder/a.png", "");
     assert_eq!(site.get("/view?filename=folder").await.status, 404);
 }

@@ -87,27 +87,23 @@ async fn a_prompt_without_client_sends_status_only() {
 async fn previews_take_the_form_that_the_client_asked_for() {
     let server = start().await;
     let addr = server.addr();
-    for (flags, preview, text) in
-        [(json!({}), "binary:1", 12), (json!({"supports_preview_metadata": true}), "binary:4", 12)]
-    {
+    for (flags, preview, other) in [
+        (json!({}), "binary:1", "binary:4"),
+        (json!({"supports_preview_metadata": true}), "binary:4", "binary:1"),
+    ] {
         let mut socket = Socket::open(addr, "me").await;
         socket.send(&json!({"type": "feature_flags", "data": flags})).await;
         let answer = socket.until("feature_flags").await.pop().unwrap();
         assert_eq!(answer["data"], get(addr, "/features").await.json());
-        submit(addr, one("TestSteps", json!({"steps": 3, "seed": text + preview.len()})), Some("me")).await;
-        submit(addr, one("TestShow", json!({"value": 1})), Some("me")).await;
+        // Another seed each time, so that nothing is cached.
+        let seed = preview.len() + flags.as_object().map_or(0, serde_json::Map::len);
+        submit(addr, one("TestSteps", json!({"steps": 3, "seed": seed})), Some("me")).await;
         let kinds = kinds(&socket.until_done().await);
-        let other = if preview == "binary:1" { "binary:4" } else { "binary:1" };
-        if kinds.iter().any(|kind| kind == "progress") {
-            assert_eq!(kinds.iter().filter(|kind| *kind == preview).count(), 3, "{kinds:?}");
-            assert!(!kinds.iter().any(|kind| kind == other));
-            assert!(kinds.iter().any(|kind| kind == "binary:3"));
-        }
-        server
-            .state()
-            .queue
-            .free(rushlight_server::queue::FreeRequest { unload_models: true, free_memory: true }, 1);
-        socket.until_done().await;
+        // Newer previews take the place of older ones that have not been sent; the last always comes.
+        let previews = kinds.iter().filter(|kind| *kind == preview).count();
+        assert!((1..=3).contains(&previews) && kinds.iter().any(|kind| kind == "progress"), "{kinds:?}");
+        assert!(!kinds.iter().any(|kind| kind == other), "{kinds:?}");
+        assert!(kinds.iter().any(|kind| kind == "binary:3"), "{kinds:?}");
     }
 }
 
@@ -131,6 +127,39 @@ async fn interrupting_ends_the_run_for_everyone() {
     let entry = finished(addr, &id).await;
     assert_eq!(entry["status"]["completed"], false);
     assert_eq!(entry["status"]["status_str"], "error");
+}
+
+#[tokio::test]
+async fn an_interrupted_prompt_without_client_is_told_to_everyone() {
+    let server = start().await;
+    let addr = server.addr();
+    let mut socket = Socket::open(addr, "me").await;
+    let id = submit(addr, one("TestSleep", json!({"ms": 60_000})), None).await;
+    while get(addr, "/queue").await.json()["queue_running"] == json!([]) {}
+    super::client::post(addr, "/interrupt", &json!({"prompt_id": id})).await;
+    let frames = socket.until("execution_interrupted").await;
+    assert_eq!(frames.last().unwrap()["data"]["prompt_id"], json!(id));
+    assert!(frames[..frames.len() - 1].iter().all(|frame| frame["type"] == "status"), "{frames:?}");
+}
+
+#[tokio::test]
+async fn deleting_and_clearing_tell_how_many_are_left() {
+    let server = start().await;
+    let addr = server.addr();
+    submit(addr, one("TestSleep", json!({"ms": 60_000})), None).await;
+    while get(addr, "/queue").await.json()["queue_running"] == json!([]) {}
+    let mut ids = Vec::new();
+    for value in 0..3 {
+        ids.push(submit(addr, one("TestShow", json!({ "value": value })), None).await);
+    }
+    let mut socket = Socket::open(addr, "me").await;
+    let mut left =
+        async || socket.until("status").await.pop().unwrap()["data"]["status"]["exec_info"].clone();
+    assert_eq!(left().await, json!({"queue_remaining": 4}));
+    super::client::post(addr, "/queue", &json!({"delete": [ids[1]]})).await;
+    assert_eq!(left().await, json!({"queue_remaining": 3}));
+    super::client::post(addr, "/queue", &json!({"clear": true})).await;
+    assert_eq!(left().await, json!({"queue_remaining": 1}));
 }
 
 #[tokio::test]

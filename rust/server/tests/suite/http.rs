@@ -162,11 +162,25 @@ async fn jobs_list_every_state() {
     let missing = get(addr, "/api/jobs/nope").await;
     assert_eq!((missing.status, missing.json()), (404, json!({"error": "Job not found"})));
 
+    let slowest_first = get(addr, "/api/jobs?sort_by=execution_duration&sort_order=desc").await.json();
+    let ended: Vec<_> = slowest_first["jobs"].as_array().unwrap().iter().filter_map(duration).collect();
+    assert!(ended.len() == 2 && ended.is_sorted_by(|a, b| a >= b), "{ended:?}");
+    let page = get(addr, "/api/jobs?sort_order=asc&offset=1&limit=2").await.json();
+    assert_eq!(page["pagination"], json!({"offset": 1, "limit": 2, "total": 4, "has_more": true}));
+    assert_eq!((&page["jobs"][0]["id"], &page["jobs"][1]["id"]), (&json!(failed), &json!(running)));
+    assert_eq!(post(addr, "/api/jobs/nope/cancel", &json!({})).await.status, 404);
+
     let cancelled = post(addr, "/api/jobs/cancel", &json!({"ids": [running, pending, "nope"]})).await;
     assert_eq!(cancelled.status, 200);
     finished(addr, &running).await;
     assert_eq!(get(addr, "/api/jobs?status=cancelled").await.json()["jobs"][0]["id"], json!(running));
     assert_eq!(get(addr, &format!("/api/jobs/{pending}")).await.status, 404);
+}
+
+/// How long a job ran, in ms, once it has ended.
+fn duration(job: &Value) -> Option<i64> {
+    let time = |key: &str| job[key].as_i64();
+    Some(time("execution_end_time")? - time("execution_start_time")?)
 }
 
 #[tokio::test]
@@ -193,7 +207,16 @@ async fn secrets_are_never_shown() {
     assert!(queue.contains("\"kept\":1") && !queue.contains("hunter2"));
     finished(addr, &blocker).await;
     finished(addr, &id).await;
-    for path in ["/history", "/api/jobs", &format!("/api/jobs/{id}")] {
+    // A node that got the token and fails: the error tells its inputs.
+    let mut socket = Socket::open(addr, "me").await;
+    let body = json!({
+        "prompt": one("TestToken", json!({})), "client_id": "me", "extra_data": {"auth_token_comfy_org": "hunter2"},
+    });
+    let failed = post(addr, "/prompt", &body).await.json()["prompt_id"].as_str().unwrap().to_owned();
+    let told = format!("{:?}", socket.until_done().await);
+    assert!(told.contains("no access for [redacted]") && !told.contains("hunter2"), "{told}");
+    finished(addr, &failed).await;
+    for path in ["/history", "/api/jobs", &format!("/api/jobs/{id}"), &format!("/api/jobs/{failed}")] {
         assert!(!String::from_utf8(get(addr, path).await.body).unwrap().contains("hunter2"), "{path}");
     }
 }
@@ -218,6 +241,42 @@ async fn queue_answers_while_the_worker_computes_and_large_graphs_are_checked() 
     }
     assert!(slowest < std::time::Duration::from_millis(500), "{slowest:?}");
     assert_eq!(finished(addr, &id).await["status"]["status_str"], "success");
+}
+
+#[tokio::test]
+async fn free_memory_forgets_what_was_computed() {
+    let server = start().await;
+    let addr = server.addr();
+    let mut socket = Socket::open(addr, "me").await;
+    let mut cached = async || {
+        submit(addr, one("TestSteps", json!({"steps": 1})), Some("me")).await;
+        let frames = socket.until("execution_cached").await;
+        socket.until_done().await;
+        frames.last().unwrap()["data"]["nodes"] == json!(["1"])
+    };
+    assert!(!cached().await);
+    assert!(cached().await);
+    post(addr, "/free", &json!({"unload_models": true})).await;
+    assert!(cached().await, "models alone keep what was computed");
+    post(addr, "/free", &json!({"free_memory": 1})).await;
+    assert!(!cached().await);
+}
+
+#[tokio::test]
+async fn a_refused_prompt_uses_up_a_number_and_front_goes_by_truth() {
+    let server = start().await;
+    let addr = server.addr();
+    let number = async |body: Value| post(addr, "/prompt", &body).await.json()["number"].clone();
+    let prompt = one("TestShow", json!({"value": 1}));
+    assert_eq!(number(json!({"prompt": prompt})).await, json!(0));
+    assert_eq!(number(json!({"prompt": {"1": {"class_type": "Nope", "inputs": {}}}})).await, Value::Null);
+    assert_eq!(number(json!({"prompt": prompt, "front": "x"})).await, json!(-2));
+    assert_eq!(
+        number(json!({"prompt": prompt, "front": 0, "partial_execution_targets": null})).await,
+        json!(3)
+    );
+    let id = post(addr, "/prompt", &json!({"prompt": prompt, "prompt_id": null})).await.json();
+    assert_eq!(id["prompt_id"], "None");
 }
 
 #[tokio::test]

@@ -1,3 +1,4 @@
+mod bounds;
 mod client;
 mod durability;
 mod events;

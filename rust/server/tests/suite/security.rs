@@ -50,6 +50,12 @@ async fn a6_a_foreign_origin_is_refused_unless_cors_is_enabled() {
     assert_eq!(answer.status, 200);
     assert!(answer.head.contains("access-control-allow-origin: *"));
     assert_eq!(request(server.addr(), "OPTIONS", "/prompt", &foreign, b"").await.status, 200);
+    let mut one_site = settings();
+    one_site.cors_origin = Some("https://example.org".into());
+    let server = start_with(one_site).await;
+    assert_eq!(request(server.addr(), "POST", "/prompt", &headers, &body()).await.status, 200);
+    let other = [("Origin", "https://example.com"), headers[1]];
+    assert_eq!(request(server.addr(), "POST", "/prompt", &other, &body()).await.status, 403);
 }
 
 #[tokio::test]

@@ -217,30 +217,34 @@ impl Store for SqliteStore {
         self.wait(|done| Write::Delete(seqs, done))
     }
 
-    fn history(
-        &self,
-        page: HistoryPage,
-        visit: &mut dyn FnMut(&str, &str) -> bool,
-    ) -> Result<(), StoreError> {
+    fn history_page(&self, page: HistoryPage) -> Result<Vec<i64>, StoreError> {
         self.read(|connection| {
             // Without an offset the newest are wanted, still oldest first.
             let sql = match (page.offset, page.max_items) {
                 (None, Some(_)) => {
-                    "SELECT prompt_id, entry FROM history WHERE seq IN
-                     (SELECT seq FROM history ORDER BY seq DESC LIMIT ?1 OFFSET ?2) ORDER BY seq"
+                    "SELECT seq FROM (SELECT seq FROM history ORDER BY seq DESC LIMIT ?1 OFFSET ?2) ORDER BY seq"
                 }
-                _ => "SELECT prompt_id, entry FROM history ORDER BY seq LIMIT ?1 OFFSET ?2",
+                _ => "SELECT seq FROM history ORDER BY seq LIMIT ?1 OFFSET ?2",
             };
             let limit = page.max_items.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
             let offset = i64::try_from(page.offset.unwrap_or(0)).unwrap_or(i64::MAX);
-            let mut rows = connection.prepare_cached(sql)?;
-            let mut rows = rows.query([limit, offset])?;
-            while let Some(row) = rows.next()? {
-                if !visit(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?) {
-                    break;
+            connection.prepare_cached(sql)?.query_map([limit, offset], |row| row.get(0))?.collect()
+        })
+    }
+
+    fn history(&self, seqs: &[i64], visit: &mut dyn FnMut(&str, &str) -> bool) -> Result<usize, StoreError> {
+        self.read(|connection| {
+            let mut query =
+                connection.prepare_cached("SELECT prompt_id, entry FROM history WHERE seq = ?1")?;
+            for (index, seq) in seqs.iter().enumerate() {
+                let mut rows = query.query([seq])?;
+                if let Some(row) = rows.next()?
+                    && !visit(row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?)
+                {
+                    return Ok(index + 1);
                 }
             }
-            Ok(())
+            Ok(seqs.len())
         })
     }
 

@@ -38,12 +38,15 @@ fn finish(store: &SqliteStore, seq: i64, finished: FinishedPrompt) -> bool {
 
 fn history(store: &SqliteStore, page: HistoryPage) -> Vec<String> {
     let mut ids = Vec::new();
-    store
-        .history(page, &mut |id, _| {
+    let mut seqs = store.history_page(page).unwrap();
+    // In parts, as a client that reads slowly gets them.
+    while !seqs.is_empty() {
+        let read = store.history(&seqs, &mut |id, _| {
             ids.push(id.to_owned());
-            true
-        })
-        .unwrap();
+            ids.len() % 2 == 1
+        });
+        seqs.drain(..read.unwrap());
+    }
     ids
 }
 

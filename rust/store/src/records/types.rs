@@ -151,9 +151,12 @@ pub trait Store: Send + Sync {
     /// Removes prompts from the queue.
     fn delete(&self, seqs: Vec<i64>) -> Result<(), StoreError>;
 
-    /// Visits history entries `(prompt id, JSON)` until `visit` returns false.
-    fn history(&self, page: HistoryPage, visit: &mut dyn FnMut(&str, &str) -> bool)
-    -> Result<(), StoreError>;
+    /// Which entries a page of the history has, by `seq`, in order.
+    fn history_page(&self, page: HistoryPage) -> Result<Vec<i64>, StoreError>;
+
+    /// Visits the history entries `(prompt id, JSON)` of these `seqs` until `visit` returns false; those that are gone
+    /// are skipped. How many of `seqs` were looked at. What `visit` does must not wait: the store may be busy with it.
+    fn history(&self, seqs: &[i64], visit: &mut dyn FnMut(&str, &str) -> bool) -> Result<usize, StoreError>;
 
     /// One history entry as JSON.
     fn history_entry(&self, prompt_id: &str) -> Result<Option<String>, StoreError>;

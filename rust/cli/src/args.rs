@@ -97,13 +97,13 @@ pub struct DeviceArgs {
     #[arg(long, conflicts_with = "force_fp32", env = "RUSHLIGHT_FORCE_FP16")]
     pub force_fp16: bool,
     /// Diffusion model in float32.
-    #[arg(long, group = "unet_dtype")]
+    #[arg(long, group = "unet_dtype", env = "RUSHLIGHT_FP32_UNET")]
     pub fp32_unet: bool,
     /// Diffusion model in bfloat16.
-    #[arg(long, group = "unet_dtype")]
+    #[arg(long, group = "unet_dtype", env = "RUSHLIGHT_BF16_UNET")]
     pub bf16_unet: bool,
     /// Diffusion model in float16.
-    #[arg(long, group = "unet_dtype")]
+    #[arg(long, group = "unet_dtype", env = "RUSHLIGHT_FP16_UNET")]
     pub fp16_unet: bool,
     /// Weights of the diffusion model rounded to 8 bits (4 of exponent).
     #[arg(long = "fp8_e4m3fn-unet", alias = "fp8-e4m3fn-unet", group = "unet_dtype")]
@@ -294,12 +294,12 @@ pub struct ServeArgs {
     pub preview_size: u32,
 
     /// Keep the outputs that the newest prompt uses (the default).
-    #[arg(long, group = "cache", help_heading = "Cache")]
+    #[arg(long, group = "cache", env = "RUSHLIGHT_CACHE_CLASSIC", help_heading = "Cache")]
     pub cache_classic: bool,
     /// Keep the outputs of the last N node results.
     #[arg(long, value_name = "N", group = "cache", env = "RUSHLIGHT_CACHE_LRU", help_heading = "Cache")]
     pub cache_lru: Option<usize>,
-    /// Keep outputs while this many gigabytes of memory stay free (without a value: 4).
+    /// Keep at most this many gigabytes of outputs (without a value: 4).
     #[arg(long, value_name = "GB", group = "cache", num_args = 0..=1, default_missing_value = "4", env = "RUSHLIGHT_CACHE_RAM", help_heading = "Cache")]
     pub cache_ram: Option<f64>,
     /// Keep no outputs.
@@ -321,14 +321,19 @@ pub struct ServeArgs {
     )]
     pub auto_launch: bool,
     /// Do not open a browser.
-    #[arg(long, overrides_with = "auto_launch", help_heading = "Frontend")]
+    #[arg(
+        long,
+        overrides_with = "auto_launch",
+        env = "RUSHLIGHT_DISABLE_AUTO_LAUNCH",
+        help_heading = "Frontend"
+    )]
     pub disable_auto_launch: bool,
 
     /// Load no custom nodes.
     #[arg(long, env = "RUSHLIGHT_DISABLE_ALL_CUSTOM_NODES", help_heading = "Custom nodes")]
     pub disable_all_custom_nodes: bool,
     /// Load these custom node packs even with --disable-all-custom-nodes.
-    #[arg(long, value_name = "PACK", num_args = 1.., action = ArgAction::Append, help_heading = "Custom nodes")]
+    #[arg(long, value_name = "PACK", num_args = 1.., action = ArgAction::Append, env = "RUSHLIGHT_WHITELIST_CUSTOM_NODES", value_delimiter = ',', help_heading = "Custom nodes")]
     pub whitelist_custom_nodes: Vec<String>,
     /// A ComfyUI checkout whose nodes are used.
     #[arg(long, value_name = "DIR", env = "RUSHLIGHT_COMFYUI_DIR", help_heading = "Custom nodes")]
@@ -337,7 +342,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RUSHLIGHT_PREFER_PYTHON", help_heading = "Custom nodes")]
     pub prefer_python: bool,
     /// Load no nodes that call paid services (there are none here).
-    #[arg(long, help_heading = "Custom nodes")]
+    #[arg(long, env = "RUSHLIGHT_DISABLE_API_NODES", help_heading = "Custom nodes")]
     pub disable_api_nodes: bool,
 
     /// The queue and history: a file, a sqlite:/// URL, or `memory` for none on disk.
@@ -360,7 +365,7 @@ pub struct ServeArgs {
     #[arg(long, env = "RUSHLIGHT_LOG_STDOUT", help_heading = "Log")]
     pub log_stdout: bool,
     /// Start, load the nodes, and end.
-    #[arg(long, help_heading = "Log")]
+    #[arg(long, env = "RUSHLIGHT_QUICK_TEST_FOR_CI", help_heading = "Log")]
     pub quick_test_for_ci: bool,
 
     /// Flags that are accepted for the sake of existing start scripts.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::Device;
 use rushlight_nodes::Settings;
 use rushlight_runtime::{ClassTable, Host, Registry};
@@ -74,7 +74,7 @@ pub fn native_classes(host: Arc<dyn Host>, settings: &Settings) -> Arc<ClassTabl
 /// The device that models run on: the asked one, else the first GPU this build knows, else the CPU.
 ///
 /// # Errors
-/// When a GPU was asked for by number and cannot be had.
+/// When this build has CUDA and the GPU that was asked for by number cannot be had.
 pub fn device(args: &DeviceArgs) -> Result<Device> {
     let asked = args.cuda_device.or(args.default_device);
     if args.cpu {
@@ -94,9 +94,9 @@ pub fn device(args: &DeviceArgs) -> Result<Device> {
         };
     }
     if let Some(ordinal) = asked {
-        bail!(
-            "--cuda-device {ordinal} was given, but this build has no CUDA; install one built with `--features cuda`, or \
-             leave the option out"
+        // Start scripts that name a device go on working; that it is not used must be seen.
+        tracing::warn!(
+            "--cuda-device {ordinal} has no effect: this build has no CUDA (it takes one built with `--features cuda`)"
         );
     }
     if cfg!(feature = "metal") {

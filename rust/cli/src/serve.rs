@@ -31,7 +31,8 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
     if !ignored.is_empty() && args.comfyui_dir.is_none() {
         tracing::warn!("these options have no effect here: {}", ignored.join(" "));
     }
-    let settings = settings(args)?;
+    let mut settings = settings(args)?;
+    fit_to_descriptors(&mut settings.limits);
     if !settings.loopback_only() && settings.api_tokens.is_empty() {
         tracing::warn!(
             "LISTENING ON {} WITHOUT A TOKEN: everyone who reaches this address can use this server, read its pictures \
@@ -142,6 +143,24 @@ fn settings(args: &ServeArgs) -> Result<ServerSettings> {
     })
 }
 
+/// Descriptors that are kept for files, the database and the rest of the process.
+const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// Allows this process as many open files as the system lets it, and takes no more connections than that leaves room
+/// for: a client that opens many must not keep the server from opening its own files.
+fn fit_to_descriptors(limits: &mut Limits) {
+    let wanted = limits.connections as u64 + RESERVED_DESCRIPTORS;
+    match rlimit::increase_nofile_limit(wanted) {
+        Ok(allowed) => {
+            let room =
+                usize::try_from(allowed.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX).max(16);
+            limits.connections = limits.connections.min(room);
+            limits.sockets = limits.sockets.min(limits.connections);
+        }
+        Err(error) => tracing::debug!(%error, "the limit of open files cannot be told"),
+    }
+}
+
 /// The addresses of `--listen`, each with the port.
 ///
 /// # Errors
@@ -224,6 +243,17 @@ mod tests {
         let both = addresses("0.0.0.0,::", 1).unwrap();
         assert_eq!(both.len(), 2);
         assert!(both.iter().all(|address| address.ip().is_unspecified() && address.port() == 1));
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_files() {
+        let mut limits = Limits::default();
+        fit_to_descriptors(&mut limits);
+        let (soft, _) = rlimit::Resource::NOFILE.get().unwrap();
+        assert!(
+            limits.connections as u64 <= soft && limits.sockets <= limits.connections,
+            "{soft}: {limits:?}"
+        );
     }
 
     #[test]

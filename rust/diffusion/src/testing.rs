@@ -88,25 +88,7 @@ pub fn formula_weights(
 
 /// A state dict as the bytes of a safetensors file.
 pub fn to_safetensors(dict: &StateDict) -> Vec<u8> {
-    let mut header = serde_json::Map::new();
-    let mut data = Vec::new();
-    for (name, entry) in dict.iter() {
-        let start = data.len();
-        data.extend_from_slice(entry.raw_bytes());
-        header.insert(
-            name.to_string(),
-            serde_json::json!({
-                "dtype": entry.dtype().name(),
-                "shape": entry.shape(),
-                "data_offsets": [start, data.len()],
-            }),
-        );
-    }
-    let header = serde_json::Value::Object(header).to_string().into_bytes();
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(&header);
-    file.extend_from_slice(&data);
-    file
+    crate::weights::to_safetensors(dict, &[])
 }
 
 #[cfg(test)]

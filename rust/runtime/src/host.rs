@@ -121,7 +121,8 @@ pub trait Host: Send + Sync {
     /// [`HostError::NotFound`], or [`HostError::Refused`] for a name that leaves its folder.
     fn model(&self, folder: &str, name: &str) -> Result<ModelSource, HostError>;
 
-    /// Names of files in the input folder whose media type (`image`, `audio`, `video`) is one of `kinds`; sorted.
+    /// Names of files in the input folder whose media type (`image`, `audio`, `video`) or extension (with its dot) is one of
+    /// `kinds`; sorted.
     fn input_names(&self, kinds: &[&str]) -> Vec<String>;
 
     /// Reads a file named as clients do: `name`, `sub/name`, `name [output]`.

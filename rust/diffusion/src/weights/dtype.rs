@@ -149,6 +149,29 @@ pub(crate) fn to_tensor(
     Ok(tensor)
 }
 
+/// `values` as little-endian bytes of `dtype`; floats are rounded to nearest, integers towards zero.
+pub(crate) fn from_f32(values: &[f32], dtype: FileDtype) -> Vec<u8> {
+    fn each<const N: usize>(values: &[f32], f: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+        values.iter().flat_map(|value| f(*value)).collect()
+    }
+    match dtype {
+        FileDtype::Bool => each(values, |v| [u8::from(v != 0.0)]),
+        FileDtype::U8 => each(values, |v| [v as u8]),
+        FileDtype::I8 => each(values, |v| (v as i8).to_le_bytes()),
+        FileDtype::U16 => each(values, |v| (v as u16).to_le_bytes()),
+        FileDtype::I16 => each(values, |v| (v as i16).to_le_bytes()),
+        FileDtype::U32 => each(values, |v| (v as u32).to_le_bytes()),
+        FileDtype::I32 => each(values, |v| (v as i32).to_le_bytes()),
+        FileDtype::U64 => each(values, |v| (v as u64).to_le_bytes()),
+        FileDtype::I64 => each(values, |v| (v as i64).to_le_bytes()),
+        FileDtype::F8E4M3 | FileDtype::F8E5M2 => to_eight_bits(values, dtype),
+        FileDtype::F16 => each(values, |v| f16::from_f32(v).to_le_bytes()),
+        FileDtype::BF16 => each(values, |v| bf16::from_f32(v).to_le_bytes()),
+        FileDtype::F32 => each(values, f32::to_le_bytes),
+        FileDtype::F64 => each(values, |v| f64::from(v).to_le_bytes()),
+    }
+}
+
 /// Numbers rounded to the nearest of an eight-bit float type, ties to even. What is too large becomes NaN in E4M3,
 /// which has no infinity, and infinite in E5M2, as PyTorch's casts do.
 pub(crate) fn to_eight_bits(values: &[f32], dtype: FileDtype) -> Vec<u8> {

@@ -10,8 +10,10 @@ pub mod layouts;
 mod state_dict;
 mod store;
 mod torch;
+mod writer;
 
 pub use dtype::FileDtype;
 pub use header::{Limits, MAX_HEADER_BYTES};
 pub use state_dict::{Entry, StateDict};
 pub use store::{Patch, PatchSet, Weights};
+pub use writer::to_safetensors;

@@ -126,6 +126,50 @@ impl Entry {
         entry
     }
 
+    /// The tensor with its bytes in the order of its shape: a transposed matrix becomes a copy.
+    pub(crate) fn materialised(&self) -> Self {
+        let (true, [rows, columns]) = (self.transposed, self.stored_shape.as_slice()) else {
+            return self.clone();
+        };
+        let (size, bytes) = (self.dtype.size(), self.raw_bytes());
+        let turned: Vec<u8> = (0..*columns)
+            .flat_map(|column| (0..*rows).map(move |row| (row * columns + column) * size))
+            .flat_map(|at| bytes.get(at..at + size).unwrap_or_default().iter().copied())
+            .collect();
+        Self {
+            end: turned.len(),
+            bytes: Arc::new(Bytes::Owned(turned)),
+            start: 0,
+            dtype: self.dtype,
+            stored_shape: self.shape(),
+            transposed: false,
+        }
+    }
+
+    /// A tensor of other numbers in the same type and shape. Numbers that the type does not hold are rounded.
+    pub(super) fn with_numbers(&self, numbers: &[f32]) -> Result<Self> {
+        Self::from_bytes(dtype::from_f32(numbers, self.dtype), self.dtype, self.shape())
+    }
+
+    /// Entries of equal width behind each other along the first dimension, `None` when they do not go together.
+    pub fn stacked(parts: &[Self]) -> Option<Self> {
+        let first = parts.first()?;
+        let (dtype, mut shape) = (first.dtype, first.shape());
+        let rest = shape.get(1..)?.to_vec();
+        let mut bytes = Vec::new();
+        let mut rows = 0;
+        for part in parts {
+            let part = part.materialised();
+            if part.dtype != dtype || part.stored_shape.get(1..)? != rest.as_slice() {
+                return None;
+            }
+            rows += part.stored_shape.first()?;
+            bytes.extend_from_slice(part.raw_bytes());
+        }
+        *shape.first_mut()? = rows;
+        Self::from_bytes(bytes, dtype, shape).ok()
+    }
+
     /// The same bytes under another shape of as many elements.
     pub fn reshape(&self, shape: Vec<usize>) -> Option<Self> {
         let count = |shape: &[usize]| shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));

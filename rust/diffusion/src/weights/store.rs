@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 
 use super::dtype::FileDtype;
-use super::state_dict::StateDict;
+use super::state_dict::{Entry, StateDict};
 use crate::error::{Error, Result};
 
 /// A change to one weight: a LoRA delta, a replacement, a merge with another model.
@@ -191,6 +191,26 @@ impl Weights {
         self.store.stored(&self.full_name(name))
     }
 
+    /// The tensors under the prefix with their patches folded in, in the types of the file, without the prefix.
+    ///
+    /// # Errors
+    /// When a patch does not fit its tensor.
+    pub fn export(&self) -> Result<StateDict> {
+        let mut exported = Vec::new();
+        for (name, entry) in self.store.dict.iter() {
+            let Some(short) = name.strip_prefix(&self.prefix) else { continue };
+            let entry = match self.store.patches.patches.get(name) {
+                None => entry.clone(),
+                Some(patches) => {
+                    let numbers = patched(entry, patches)?.flatten_all()?.to_vec1::<f32>()?;
+                    entry.with_numbers(&numbers)?
+                }
+            };
+            exported.push((short.to_string(), entry));
+        }
+        Ok(StateDict::from_entries(exported))
+    }
+
     /// Bytes of the tensors that are in memory now, those shared with the unpatched weights included.
     pub fn resident_bytes(&self) -> usize {
         let own: usize =
@@ -225,6 +245,15 @@ fn missing(key: String) -> Error {
     Error::MissingTensor { key, what: "the model file".to_string() }
 }
 
+/// A tensor with its changes, `f32` on the CPU.
+fn patched(entry: &Entry, patches: &[Change]) -> Result<Tensor> {
+    let mut weight = entry.tensor(DType::F32, &Device::Cpu)?;
+    for (strength, patch) in patches {
+        weight = patch.apply(&weight, *strength)?;
+    }
+    Ok(weight)
+}
+
 impl Store {
     fn get(&self, name: &str) -> Result<Tensor> {
         Ok(self.stored(name)?.to_dtype(self.dtype)?)
@@ -252,13 +281,7 @@ impl Store {
         let entry = self.dict.get(name).ok_or_else(|| missing(name.to_string()))?;
         let tensor = match patches {
             None => entry.tensor(self.kept_dtype(entry.dtype()), &self.device)?,
-            Some(patches) => {
-                let mut weight = entry.tensor(DType::F32, &Device::Cpu)?;
-                for (strength, patch) in patches {
-                    weight = patch.apply(&weight, *strength)?;
-                }
-                weight.to_dtype(self.dtype)?.to_device(&self.device)?
-            }
+            Some(patches) => patched(entry, patches)?.to_dtype(self.dtype)?.to_device(&self.device)?,
         };
         entry.release();
         self.cache.lock().insert(name.to_string(), tensor.clone());
@@ -269,7 +292,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::Entry;
 
     #[derive(Debug)]
     struct Add(f64);
@@ -300,6 +322,16 @@ mod tests {
         assert_eq!((value(&original, "a"), value(&patched, "a")), (1.0, 3.0));
         assert_eq!(value(&patched.patched(PatchSet::default()), "a"), 1.0);
         assert!(Arc::ptr_eq(&patched.patched(PatchSet::default()).store, &original.store));
+    }
+
+    #[test]
+    fn exported_weights_have_their_patches_and_the_files_type() {
+        let mut patches = PatchSet::default();
+        patches.add("m.a", 0.5, Arc::new(Add(4.0)));
+        let exported = weights().patched(patches).sub("m").export().unwrap();
+        assert_eq!(exported.get("a").unwrap().to_f32(), [3.0]);
+        assert_eq!(exported.get("b").unwrap().to_f32(), [2.0]);
+        assert_eq!(exported.get("a").unwrap().dtype(), FileDtype::F32);
     }
 
     #[test]

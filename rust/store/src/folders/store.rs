@@ -212,7 +212,11 @@ impl Folders {
     /// Names of the media directly in the input folder, of some kinds, sorted.
     pub fn input_media(&self, kinds: &[&str]) -> Vec<String> {
         let wanted = |name: &String| {
-            kind_of_name(name).map(MediaKind::as_str).is_some_and(|kind| kinds.contains(&kind))
+            let kind = kind_of_name(name).map(MediaKind::as_str);
+            kinds.iter().any(|wanted| match wanted.starts_with('.') {
+                true => name.ends_with(wanted),
+                false => kind == Some(*wanted),
+            })
         };
         self.names(FolderKind::Input).into_iter().filter(wanted).collect()
     }

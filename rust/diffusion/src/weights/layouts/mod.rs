@@ -8,4 +8,5 @@ pub mod open_clip;
 pub mod unet;
 pub mod vae;
 
-pub use open_clip::{open_clip_to_hugging_face, open_clip_vision_to_hugging_face};
+pub(crate) use open_clip::block_tensors;
+pub use open_clip::{hugging_face_to_open_clip, open_clip_to_hugging_face, open_clip_vision_to_hugging_face};

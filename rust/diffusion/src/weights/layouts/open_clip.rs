@@ -41,8 +41,33 @@ fn open_clip_tensor(name: &str, entry: &Entry) -> Vec<(String, Entry)> {
     block_tensors(&format!("text_model.encoder.layers.{block}."), rest, entry)
 }
 
+/// The inverse of [`open_clip_to_hugging_face`].
+pub fn hugging_face_to_open_clip(dict: &StateDict) -> StateDict {
+    dict.flat_map(|name, entry| {
+        if let Some((theirs, _)) = OPEN_CLIP_TOP.iter().find(|(_, ours)| *ours == name) {
+            return Some((theirs.to_string(), entry.clone()));
+        }
+        if name == "text_projection.weight" {
+            return Some(("text_projection".to_string(), entry.transpose()));
+        }
+        let (block, rest) = name.strip_prefix("text_model.encoder.layers.")?.split_once('.')?;
+        let theirs = format!("transformer.resblocks.{block}.");
+        // The three projections are fused where the first of them is.
+        if let Some(kind) = rest.strip_prefix("self_attn.q_proj.") {
+            let part = |part: &str| {
+                dict.get(&format!("text_model.encoder.layers.{block}.self_attn.{part}.{kind}")).cloned()
+            };
+            let fused = Entry::stacked(&[entry.clone(), part("k_proj")?, part("v_proj")?])?;
+            return Some((format!("{theirs}attn.in_proj_{kind}"), fused));
+        }
+        OPEN_CLIP_BLOCK.iter().find_map(|(old, ours)| {
+            Some((format!("{theirs}{old}{}", rest.strip_prefix(ours)?), entry.clone()))
+        })
+    })
+}
+
 /// A tensor of an OpenCLIP residual block, `rest` its name in it, as tensors of the Hugging Face block `ours`.
-pub(super) fn block_tensors(ours: &str, rest: &str, entry: &Entry) -> Vec<(String, Entry)> {
+pub(crate) fn block_tensors(ours: &str, rest: &str, entry: &Entry) -> Vec<(String, Entry)> {
     if let Some(kind) = rest.strip_prefix("attn.in_proj_") {
         return ["q_proj", "k_proj", "v_proj"]
             .iter()
@@ -84,4 +109,41 @@ pub fn open_clip_vision_to_hugging_face(dict: &StateDict) -> StateDict {
             None => Vec::new(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::FileDtype;
+
+    #[test]
+    fn a_text_encoder_survives_the_way_there_and_back() {
+        let tensor = |rows: usize, columns: usize, first: usize| {
+            let numbers = (0..rows * columns).flat_map(|i| ((first + i) as f32).to_le_bytes()).collect();
+            let shape = if columns == 1 { vec![rows] } else { vec![rows, columns] };
+            Entry::from_bytes(numbers, FileDtype::F32, shape).unwrap()
+        };
+        let names = [
+            ("token_embedding.weight", 5, 2),
+            ("ln_final.bias", 2, 1),
+            ("text_projection", 2, 3),
+            ("transformer.resblocks.0.attn.in_proj_weight", 6, 2),
+            ("transformer.resblocks.0.attn.in_proj_bias", 6, 1),
+            ("transformer.resblocks.0.attn.out_proj.weight", 2, 2),
+            ("transformer.resblocks.0.mlp.c_fc.weight", 8, 2),
+            ("transformer.resblocks.0.ln_1.weight", 2, 1),
+        ];
+        let original = StateDict::from_entries(
+            names
+                .iter()
+                .enumerate()
+                .map(|(i, (name, rows, columns))| (name.to_string(), tensor(*rows, *columns, i * 10))),
+        );
+        let back = hugging_face_to_open_clip(&open_clip_to_hugging_face(&original));
+        assert_eq!(back.len(), original.len());
+        for (name, entry) in original.iter() {
+            let found = back.get(name).unwrap().materialised();
+            assert_eq!((found.shape(), found.to_f32()), (entry.shape(), entry.to_f32()), "{name}");
+        }
+    }
 }

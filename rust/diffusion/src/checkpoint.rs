@@ -15,6 +15,7 @@ use crate::model::{ConcatKind, DiffusionModel, Model, ModelInput, VectorKind};
 use crate::models::unet::UNet;
 pub use crate::precision::LoadOptions;
 use crate::sampling::{ModelSampling, Prediction};
+use crate::unclip::NoiseAugmentor;
 use crate::vae::Vae;
 use crate::weights::{PatchSet, StateDict, Weights, layouts};
 
@@ -91,8 +92,14 @@ pub(crate) fn unet_model(
     unet: StateDict,
     options: &LoadOptions,
 ) -> Result<(Family, Model)> {
-    let family = unet_family(&unet)?;
+    let noise_augmentor = NoiseAugmentor::from_dict(dict)?.map(Arc::new);
+    // The only SD 2.x models with a vector input.
+    let family = match noise_augmentor {
+        Some(_) => Family::StableDiffusion2,
+        None => unet_family(&unet)?,
+    };
     let (format, vector) = match family {
+        Family::StableDiffusion2 if noise_augmentor.is_some() => ("SD15", VectorKind::UnClip),
         Family::StableDiffusion1 | Family::StableDiffusion2 => ("SD15", VectorKind::None),
         Family::StableDiffusionXl => ("SDXL", VectorKind::Sdxl),
         Family::StableDiffusionXlRefiner => ("SDXL", VectorKind::SdxlRefiner),
@@ -106,6 +113,7 @@ pub(crate) fn unet_model(
     let network = Arc::new(LazyUNet::new(options.unet_weights(unet)));
     let mut model = Model::new(network, sampling, LatentFormat::by_name(format)?);
     model.vector = vector;
+    model.noise_augmentor = noise_augmentor;
     model.concat = match channels {
         9 => ConcatKind::Inpaint,
         8 => ConcatKind::InstructPix2Pix,
@@ -142,7 +150,11 @@ fn prediction(dict: &StateDict, family: Family, channels: usize) -> Prediction {
     if dict.contains("v_pred") {
         return Prediction::V;
     }
-    match dict.metadata().get("modelspec.prediction_type").map(String::as_str) {
+    let said = ["modelspec.prediction_type", "modelspec.predict_key"]
+        .iter()
+        .find_map(|key| dict.metadata().get(*key))
+        .map(String::as_str);
+    match said {
         Some("v" | "v_prediction" | "v-prediction") => return Prediction::V,
         Some("epsilon" | "eps") => return Prediction::Eps,
         _ => {}

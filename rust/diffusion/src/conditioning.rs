@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use crate::Result;
 use crate::model::ControlResiduals;
+use crate::unclip::PictureCondition;
 
 /// A list of entries that are averaged, weighted, into one prediction.
 #[derive(Clone, Default)]
@@ -65,6 +66,8 @@ pub struct CondOptions {
     pub reference_latents: Vec<Tensor>,
     /// Which tokens are real `[1 | B, T]`.
     pub attention_mask: Option<Tensor>,
+    /// Pictures for unCLIP models.
+    pub pictures: Vec<PictureCondition>,
 }
 
 impl Default for CondOptions {
@@ -86,6 +89,7 @@ impl Default for CondOptions {
             guidance: None,
             reference_latents: Vec::new(),
             attention_mask: None,
+            pictures: Vec::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::models::adapter::Adapter;
 use crate::models::clip_vision::ClipVision;
 use crate::models::controlnet::ControlNet;
 use crate::models::esrgan::{self, Esrgan};
+use crate::models::style::{self, StyleModel};
 use crate::tiled::{TileSize, tiled};
 use crate::vae::Vae;
 use crate::weights::{StateDict, Weights, layouts};
@@ -169,6 +170,14 @@ pub fn clip_vision(dict: &StateDict, origin: &str, options: &LoadOptions) -> Res
         }
     }
     Err(unknown(dict, origin, "a CLIP picture encoder"))
+}
+
+/// A style model.
+///
+/// # Errors
+/// When the tensors are no style model that we know.
+pub fn style_model(dict: &StateDict, options: &LoadOptions) -> Result<StyleModel> {
+    StyleModel::new(&options.text_encoder_weights(style::canonical(dict)))
 }
 
 /// An upscaling network. Cheap to clone; the network is built when first used.

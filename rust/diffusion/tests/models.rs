@@ -23,3 +23,5 @@ mod torch_files;
 mod unet;
 #[path = "models/vae.rs"]
 mod vae;
+#[path = "models/vision.rs"]
+mod vision;

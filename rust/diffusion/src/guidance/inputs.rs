@@ -23,8 +23,12 @@ pub(super) fn vector(
 ) -> Result<Option<Tensor>> {
     let pooled_width = 1280;
     let device = model.network.device();
+    if let (VectorKind::UnClip, Some(augmentor)) = (model.vector, &model.noise_augmentor) {
+        let vector = augmentor.merged(&entry.options.pictures, canvas.seed)?;
+        return Ok(Some(repeat_to_batch(&vector.to_device(device)?, canvas.batch)?));
+    }
     let pooled = match (&entry.pooled, model.vector) {
-        (_, VectorKind::None) => return Ok(None),
+        (_, VectorKind::None | VectorKind::UnClip) => return Ok(None),
         (Some(pooled), _) => {
             repeat_to_batch(&pooled.to_device(device)?, canvas.batch)?.to_dtype(DType::F32)?
         }
@@ -44,7 +48,7 @@ pub(super) fn vector(
     };
     let size = entry.options.size.unwrap_or_else(default);
     let numbers = match model.vector {
-        VectorKind::None | VectorKind::Pooled => return Ok(Some(pooled)),
+        VectorKind::None | VectorKind::Pooled | VectorKind::UnClip => return Ok(Some(pooled)),
         VectorKind::Sdxl => {
             vec![size.height, size.width, size.crop_y, size.crop_x, size.target_height, size.target_width]
         }

@@ -20,6 +20,8 @@ pub struct Canvas {
     pub width: usize,
     /// Inpainting mask `[B, 1, H, W]` at latent size, 1 where the picture is made anew.
     pub noise_mask: Option<Tensor>,
+    /// Seed of the run, for noise over what it is conditioned on.
+    pub seed: u64,
 }
 
 /// An entry of a conditioning list, ready for batches.

@@ -21,6 +21,7 @@ pub mod controlnet;
 pub mod esrgan;
 pub mod layers;
 pub mod resnet;
+pub mod style;
 pub mod taesd;
 pub mod transformer;
 pub mod unet;

@@ -11,3 +11,4 @@ pub mod schedulers;
 mod tables;
 
 pub use model_sampling::{ModelSampling, Prediction};
+pub(crate) use tables::squared_cosine as squared_cosine_alpha_bars;

@@ -18,7 +18,7 @@ pub(super) fn linear(start: f64, end: f64) -> Vec<f64> {
 }
 
 /// ᾱ of the squared cosine schedule (arXiv 2102.09672).
-pub(super) fn squared_cosine() -> Vec<f64> {
+pub(crate) fn squared_cosine() -> Vec<f64> {
     let bar = |t: f64| ((t + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
     let steps = TRAIN_STEPS as f64;
     let beta = |i: usize| 1.0 - bar((i + 1) as f64 / steps) / bar(i as f64 / steps);

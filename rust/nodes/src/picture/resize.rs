@@ -19,6 +19,8 @@ pub(crate) enum Method {
     Area,
     /// A cubic through four, a = -0.75.
     Bicubic,
+    /// A cubic, a = -0.5, widened where the picture shrinks: PyTorch's with antialiasing.
+    BicubicAntialiased,
     /// PIL's Lanczos over 8-bit values.
     Lanczos,
     /// Spherical interpolation of the channel vector.
@@ -72,6 +74,15 @@ impl Taps {
                         sources.push((source as usize, weight));
                     }
                 }
+                Method::BicubicAntialiased => {
+                    let widening = scale.max(1.0);
+                    let centre = (i as f32 + 0.5) * scale;
+                    let first = ((centre - 2.0 * widening + 0.5) as i64).clamp(0, from as i64) as usize;
+                    let end = ((centre + 2.0 * widening + 0.5) as i64).clamp(0, from as i64) as usize;
+                    let weight = |x: usize| antialias_cubic((x as f32 - centre + 0.5) / widening);
+                    let sum: f32 = (first..end).map(weight).sum();
+                    sources.extend((first..end).map(|x| (x, weight(x) / sum)));
+                }
                 Method::Area => {
                     let start = i * from / to;
                     let end = ((i + 1) * from).div_ceil(to);
@@ -101,6 +112,17 @@ fn cubic_weights(t: f32) -> [f32; 4] {
     let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
     let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
     [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)]
+}
+
+/// Keys' cubic with a = -0.5 at a distance.
+fn antialias_cubic(x: f32) -> f32 {
+    const A: f32 = -0.5;
+    let x = x.abs();
+    match x {
+        x if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        x if x < 2.0 => ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A,
+        _ => 0.0,
+    }
 }
 
 /// Resizes every picture.

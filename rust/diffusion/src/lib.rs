@@ -18,6 +18,7 @@
 //! | [`precision`] | where and how exactly the parts of a model compute |
 //! | [`clip`] | prompts to conditioning |
 //! | [`vae`] | pictures to latents and back |
+//! | [`unclip`] | pictures as conditioning |
 //! | [`loaders`] | parts that come in files of their own |
 //! | [`tiled`] | networks over pictures too large for them at once |
 //! | [`lora`] | LoRA files and their relatives |
@@ -50,6 +51,7 @@ pub mod sampling;
 pub mod testing;
 pub mod tiled;
 pub mod tokenizer;
+pub mod unclip;
 pub mod vae;
 pub mod weights;
 

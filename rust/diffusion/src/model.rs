@@ -13,7 +13,9 @@ use crate::Result;
 use crate::guidance::GuidanceOptions;
 use crate::latent_format::LatentFormat;
 use crate::models::transformer::AttentionRecord;
+use crate::samplers::solver::ResizeFn;
 use crate::sampling::ModelSampling;
+use crate::unclip::NoiseAugmentor;
 use crate::weights::{PatchSet, Weights};
 
 /// A denoising network: UNet or transformer.
@@ -122,8 +124,45 @@ pub struct ForwardOptions {
     /// Perturbed-attention guidance (arXiv 2403.17377): self-attention of the middle block becomes
     /// the identity.
     pub identity_middle_attention: bool,
+    /// Deep Shrink: a smaller picture inside the network.
+    pub shrink: Option<Shrink>,
     /// Self-attention guidance (arXiv 2210.00939): the middle block leaves how much each place is looked at.
     pub record_middle_attention: Option<AttentionRecord>,
+}
+
+/// Kohya's Deep Shrink: from one input block on the network works on a smaller picture, until the skip connections of
+/// that block come back, so that pictures larger than a model was trained on stay of one piece.
+#[derive(Clone)]
+pub struct Shrink {
+    /// Index of the input block behind which the picture shrinks.
+    pub block: usize,
+    /// The sides are divided by this.
+    pub factor: f64,
+    /// The skip connection of that block keeps its size.
+    pub after_skip: bool,
+    /// Highest sigma it applies at.
+    pub start_sigma: f64,
+    /// Lowest sigma it applies at.
+    pub end_sigma: f64,
+    /// How the picture shrinks.
+    pub down: ResizeFn,
+    /// How it grows again.
+    pub up: ResizeFn,
+}
+
+impl std::fmt::Debug for Shrink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shrink(by {} behind block {})", self.factor, self.block)
+    }
+}
+
+impl PartialEq for Shrink {
+    fn eq(&self, other: &Self) -> bool {
+        let numbers = |s: &Self| (s.block, s.factor, s.after_skip, s.start_sigma, s.end_sigma);
+        numbers(self) == numbers(other)
+            && Arc::ptr_eq(&self.down, &other.down)
+            && Arc::ptr_eq(&self.up, &other.up)
+    }
 }
 
 /// Parameters of FreeU.
@@ -166,6 +205,8 @@ pub enum VectorKind {
     Sdxl,
     /// SDXL refiner: pooled, four size numbers and the aesthetic score.
     SdxlRefiner,
+    /// unCLIP: the embedding of a picture and of the level of noise over it.
+    UnClip,
 }
 
 /// What the extra input channels of a network are.
@@ -197,6 +238,8 @@ pub struct Model {
     pub forward: ForwardOptions,
     /// Patches of guidance.
     pub guidance: GuidanceOptions,
+    /// What noises pictures' embeddings, for unCLIP models.
+    pub noise_augmentor: Option<Arc<NoiseAugmentor>>,
 }
 
 impl Model {
@@ -214,6 +257,7 @@ impl Model {
             concat: ConcatKind::None,
             forward: ForwardOptions::default(),
             guidance: GuidanceOptions::default(),
+            noise_augmentor: None,
         }
     }
 }

@@ -28,6 +28,8 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     latent::empty::register(registry);
     latent::transform::register(registry);
     latent::ops::register(registry);
+    latent::operation::register(registry);
+    latent::file::register(registry);
     latent::place::register(registry);
     text::register(registry);
     dataset_text::register(registry);
@@ -40,6 +42,7 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     model::loaders::register(registry, settings);
     model::clip::register(registry);
     model::vae::register(registry);
+    model::vision::register(registry);
     model::sampling::register(registry);
     model::custom_sampling::register(registry);
     model::sampler_nodes::register(registry);
@@ -48,6 +51,7 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     model::guidance::register(registry);
     model::scaling::register(registry);
     model::merging::register(registry);
+    model::saving::register(registry);
     model::control::register(registry);
     sigmas::register(registry);
 }

@@ -31,44 +31,26 @@ fn reason(class: &str, module: &str) -> &'static str {
         "LoadAudio" | "SaveAudio" | "SaveAudioMP3" | "SaveAudioOpus" | "PreviewAudio" => {
             return "needs audio codecs";
         }
-        "APG"
-        | "Mahiro"
-        | "TCFG"
-        | "RenormCFG"
-        | "FreSca"
-        | "Epsilon Scaling"
-        | "TemporalScoreRescaling"
-        | "LatentOperationTonemapReinhard"
-        | "LatentOperationSharpen"
-        | "LatentApplyOperation"
-        | "LatentApplyOperationCFG"
-        | "SamplerEulerCFGpp"
-        | "SamplerLCMUpscale"
-        | "PerpNeg" => {
-            return "its publication leaves numbers open, and there are no recorded ones to hold it against";
-        }
-        "CLIPVisionLoader" | "CLIPVisionEncode" | "StyleModelLoader" | "StyleModelApply" => {
-            return "no native model takes picture embeddings yet";
-        }
-        "unCLIPConditioning" | "unCLIPCheckpointLoader" => return "unCLIP models are not implemented",
-        "GLIGENLoader" | "GLIGENTextBoxApply" => return "GLIGEN models are not implemented",
-        "CheckpointSave"
-        | "ModelSave"
-        | "CLIPSave"
-        | "VAESave"
-        | "LoraSave"
-        | "ImageOnlyCheckpointSave"
-        | "SaveLatent"
-        | "LoadLatent" => return "writing models and latents to files is not implemented",
+        "RecordAudio" => return "needs audio codecs for what the client records",
+        "WebcamCapture" => return "not implemented yet",
         "SaveSVGNode" => return "no native class makes SVG pictures",
-        "RecordAudio" | "WebcamCapture" => return "needs a recorder in the client",
+        "LoraSave" => return "extracting a LoRA from two models is not implemented",
+        "GLIGENLoader" | "GLIGENTextBoxApply" => return "GLIGEN models are not implemented",
+        "ImageOnlyCheckpointSave" | "ImageOnlyCheckpointLoader" => {
+            return "its video models are not implemented";
+        }
+        "CreateVideo" | "GetVideoComponents" => return "no native class writes or reads videos",
         "TorchCompileModel" => return "compiles PyTorch models, which this program does not run",
         _ => {}
     }
     match module {
         "video" => "needs video codecs",
         "hunyuan3d" | "load_3d" | "stable3d" => "its 3D models are not implemented",
-        "train" | "dataset" => "training is not implemented",
+        "train" => "training is not implemented",
+        "dataset" => "reading and writing folders of training data is not implemented",
+        "apg" | "mahiro" | "tcfg" | "fresca" | "eps" => {
+            "its change of guidance is not implemented: the publication leaves numbers open"
+        }
         "hooks" => "hooks on conditioning are not implemented",
         "audio" | "audio_encoder" | "ace" | "lt_audio" => "its audio models are not implemented",
         "model_merging" | "model_merging_model_specific" => "the models it merges are not implemented",
@@ -78,7 +60,7 @@ fn reason(class: &str, module: &str) -> &'static str {
         }
         "photomaker" | "model_patch" | "stable_cascade" | "hypernetwork" | "qwen" | "hidream" | "lotus"
         | "sdupscale" | "chroma_radiance" => "its models are not implemented",
-        "tomesd" | "easycache" | "attention_multiply" | "model_downscale" | "sag" | "slg" | "rope" => {
+        "tomesd" | "easycache" | "attention_multiply" | "model_downscale" | "slg" | "rope" => {
             "its patch of the network is not implemented"
         }
         _ => "not implemented yet",

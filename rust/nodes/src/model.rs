@@ -2,7 +2,7 @@
 //!
 //! - [`objects`]: MODEL, CLIP, VAE and CONDITIONING values.
 //! - [`residency`]: loaded files, shared by loaders; [`resident`]: how much memory they take.
-//! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`]: the nodes.
+//! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`], [`vision`]: the nodes.
 
 pub(crate) mod clip;
 pub(crate) mod conditioning;
@@ -20,7 +20,9 @@ pub(crate) mod residency;
 mod resident;
 pub(crate) mod sampler_nodes;
 pub(crate) mod sampling;
+pub(crate) mod saving;
 pub(crate) mod scaling;
 #[cfg(test)]
 mod tests;
 pub(crate) mod vae;
+pub(crate) mod vision;

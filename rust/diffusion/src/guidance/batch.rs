@@ -171,6 +171,9 @@ fn run_batch(
         control: None,
         options: options.clone(),
     };
+    // The network knows timesteps only.
+    input.options.shrink =
+        input.options.shrink.filter(|shrink| sigma <= shrink.start_sigma && sigma >= shrink.end_sigma);
     input.control = control(first, &scaled, &timestep, sigma, &input)?;
     let output = model.network.forward(&scaled, &timestep, &input)?.to_dtype(DType::F32)?;
     if output.dims() != noisy.dims() {

@@ -164,6 +164,7 @@ mod tests {
             sigma: 2.0,
             cond: &cond,
             uncond: &uncond,
+            has_negative: true,
             scale: 5.0,
             denoised: &cond,
             again: &again,

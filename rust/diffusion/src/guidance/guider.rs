@@ -81,6 +81,20 @@ impl<'a> Guider<'a> {
     /// where guidance does not need it.
     pub fn new(model: &'a Model, guidance: &Guidance, canvas: &Canvas, always_uncond: bool) -> Result<Self> {
         use Side::{Negative, Positive};
+        // A model may turn guidance with a negative into Perp-Neg.
+        let replaced = match (guidance, &model.guidance.perp_neg) {
+            (Guidance::Cfg { positive, negative, scale }, Some((empty, negative_scale))) => {
+                Some(Guidance::PerpNeg {
+                    positive: positive.clone(),
+                    negative: negative.clone(),
+                    empty: empty.clone(),
+                    scale: *scale,
+                    negative_scale: *negative_scale,
+                })
+            }
+            _ => None,
+        };
+        let guidance = replaced.as_ref().unwrap_or(guidance);
         let (lists, kind) = match guidance {
             Guidance::Basic { positive } => (vec![(positive.0.as_slice(), Positive)], Kind::Basic),
             Guidance::Cfg { positive, negative, scale } => (
@@ -120,6 +134,14 @@ impl<'a> Guider<'a> {
         (cond, uncond): (&Tensor, &Tensor),
         scale: f64,
     ) -> Result<Tensor> {
+        // Without a negative both are one tensor.
+        let alone = cond.id() == uncond.id();
+        let changed = match &self.model.guidance.positive {
+            Some(hook) => Some(self.call(hook, x, sigma, (cond, uncond), scale, cond)?),
+            None => None,
+        };
+        let cond = changed.as_ref().unwrap_or(cond);
+        let uncond = if alone { cond } else { uncond };
         let denoised = match &self.model.guidance.combine {
             Some(hook) => self.call(hook, x, sigma, (cond, uncond), scale, cond)?,
             None => cfg(cond, uncond, scale)?,
@@ -166,6 +188,7 @@ impl<'a> Guider<'a> {
             sigma,
             cond,
             uncond,
+            has_negative: cond.id() != uncond.id(),
             scale,
             denoised,
             again: &again,

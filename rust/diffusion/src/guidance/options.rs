@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::Result;
+use crate::conditioning::Conditioning;
 use crate::model::ForwardOptions;
 
 /// What a guidance hook sees. All tensors are `[B, C, H, W]`.
@@ -17,6 +18,8 @@ pub struct Guided<'a> {
     pub cond: &'a Tensor,
     /// Denoised latent of the negative conditioning; equal to `cond` when it was not computed.
     pub uncond: &'a Tensor,
+    /// Whether it was computed.
+    pub has_negative: bool,
     /// The guidance scale.
     pub scale: f64,
     /// The combined result so far (for hooks that run after the combination).
@@ -49,6 +52,10 @@ pub type MaskFn = Arc<dyn Fn(&Tensor, MaskStep) -> Result<Tensor> + Send + Sync>
 /// Hooks of a model. The default is plain classifier-free guidance.
 #[derive(Clone, Default)]
 pub struct GuidanceOptions {
+    /// Changes the positive prediction before the two are combined.
+    pub positive: Option<CombineFn>,
+    /// What guidance with a negative becomes: Perp-Neg with this empty conditioning and factor on the negative.
+    pub perp_neg: Option<(Conditioning, f64)>,
     /// Replaces `uncond + (cond − uncond)·scale`.
     pub combine: Option<CombineFn>,
     /// Run one after another on the combined result.

@@ -65,7 +65,15 @@ impl DiffusionModel for UNet {
             if let Some(Some(residual)) = control.and_then(|c| c.input.get(index)) {
                 h = add_residual(&h, residual)?;
             }
-            skips.push(h.clone());
+            let shrink = input.options.shrink.as_ref().filter(|shrink| shrink.block == index);
+            let shrunk = shrink.map(|shrink| patches::shrink(shrink, &h)).transpose()?;
+            match (shrink, shrunk) {
+                (Some(shrink), Some(small)) => {
+                    skips.push(if shrink.after_skip { h } else { small.clone() });
+                    h = small;
+                }
+                _ => skips.push(h.clone()),
+            }
         }
         h = self.encoder.middle_block.forward(&h, &Call { middle: true, ..call }, None)?;
         for residual in control.iter().flat_map(|c| c.middle.iter().flatten()) {
@@ -77,6 +85,11 @@ impl DiffusionModel for UNet {
             let Some(mut skip) = skips.pop() else { break };
             if let Some(Some(residual)) = residuals.next() {
                 skip = add_residual(&skip, residual)?;
+            }
+            if let Some(shrink) = &input.options.shrink
+                && (h.dim(2)?, h.dim(3)?) != (skip.dim(2)?, skip.dim(3)?)
+            {
+                h = (shrink.up)(&h, skip.dim(2)?, skip.dim(3)?)?;
             }
             if let Some(freeu) = &input.options.freeu {
                 (h, skip) = patches::freeu(freeu, self.encoder.model_channels, h, skip)?;

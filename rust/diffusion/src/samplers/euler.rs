@@ -110,6 +110,43 @@ fn euler_cfg_pp_with(solver: &mut Solver<'_>, mut x: Tensor, eta: f64) -> Result
     Ok(x)
 }
 
+/// Euler with twice the guided prediction less the unconditional one in place of the guided one: an earlier form of
+/// CFG++. The last step ends at that, too.
+pub fn euler_cfg_pp_alternative(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+    for (i, sigma, next) in solver.steps() {
+        let both = solver.denoise_both(&x, sigma)?;
+        solver.report(i, &x, &both.denoised)?;
+        let part = next / sigma;
+        x = weighted_sum(&[(part, &x), (2.0 * (1.0 - part), &both.denoised), (part - 1.0, &both.uncond)])?;
+    }
+    Ok(x)
+}
+
+/// Consistency models whose picture grows during the first steps, see [`Upscale`].
+pub fn lcm_upscale(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+    let Some(upscale) = solver.options.upscale.clone() else { return lcm(solver, x) };
+    let count = solver.sigmas.len();
+    let steps = upscale.steps.unwrap_or(count / 2).clamp(1, count.max(1));
+    let (height, width) = (x.dim(2)?, x.dim(3)?);
+    for (i, sigma, next) in solver.steps() {
+        let denoised = solver.denoise(&x, sigma)?;
+        solver.report(i, &x, &denoised)?;
+        x = denoised;
+        if i < steps {
+            let factor = 1.0 + (upscale.factor - 1.0) * (i + 1) as f64 / steps as f64;
+            let side = |side: usize| ((side as f64 * factor).round_ties_even() as usize).max(1);
+            x = (upscale.resize)(&x, side(height), side(width))?;
+        }
+        if next > 0.0 {
+            // Another size at each step, so a generator of its own.
+            let seed = solver.seed.wrapping_add(1).wrapping_add(i as u64);
+            let fresh = crate::noise::GeneratorNoise::new(&x, seed).sample(sigma, next)?;
+            x = solver.sampling.noise_latent(next, &fresh, &x, false)?;
+        }
+    }
+    Ok(x)
+}
+
 /// Euler corrected by the change of the direction (arXiv 2306.04848), γ = 2.
 pub fn gradient_estimation(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     gradient_estimation_with(solver, x, false)
@@ -178,4 +215,78 @@ pub fn ddpm(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
         }
     }
     Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use candle_core::{DType, Device};
+
+    use super::super::solver::Upscale;
+    use super::super::{Denoised, Denoiser, SamplerOptions};
+    use super::*;
+    use crate::sampling::{ModelSampling, Prediction};
+
+    /// Always predicts 3 with guidance and 1 without, and remembers the sizes it was asked at.
+    #[derive(Default)]
+    struct Constant(Vec<usize>);
+
+    impl Denoiser for Constant {
+        fn denoise(&mut self, x: &Tensor, _: f64) -> Result<Denoised> {
+            self.0.push(x.dim(2)?);
+            Ok(Denoised { denoised: (x.zeros_like()? + 3.0)?, uncond: (x.zeros_like()? + 1.0)? })
+        }
+    }
+
+    fn run(
+        sampler: crate::samplers::SamplerFn,
+        sigmas: &[f64],
+        options: &SamplerOptions,
+    ) -> Result<(Tensor, Vec<usize>)> {
+        let mut denoiser = Constant::default();
+        let sampling = ModelSampling::stable_diffusion(Prediction::Eps);
+        let mut solver = Solver {
+            denoiser: &mut denoiser,
+            sigmas,
+            sampling: &sampling,
+            options,
+            seed: 1,
+            callback: &mut |_| Ok(()),
+        };
+        let x = Tensor::full(10f32, (1, 4, 16, 16), &Device::Cpu)?;
+        let out = sampler(&mut solver, x)?;
+        Ok((out, denoiser.0))
+    }
+
+    /// From sigma 10 to 3 the original gives 0.3·x + 0.7·(2·guided − unconditional).
+    #[test]
+    fn the_alternative_of_cfg_pp_steps_as_the_original_does() -> Result<()> {
+        let options = SamplerOptions::default();
+        let (out, _) = run(euler_cfg_pp_alternative, &[10.0, 3.0], &options)?;
+        let value = out.flatten_all()?.to_vec1::<f32>()?[0];
+        assert!((value - (0.3 * 10.0 + 0.7 * 5.0)).abs() < 1e-5, "{value}");
+        let (out, _) = run(euler_cfg_pp_alternative, &[10.0, 0.0], &options)?;
+        assert!((out.flatten_all()?.to_vec1::<f32>()?[0] - 5.0).abs() < 1e-5);
+        Ok(())
+    }
+
+    /// Sides at each call, as the original was seen to have them.
+    #[test]
+    fn pictures_grow_over_the_first_steps() -> Result<()> {
+        let resize =
+            |x: &Tensor, height, width| Ok(x.upsample_nearest2d(height, width)?.to_dtype(DType::F32)?);
+        let grown = |sigmas: &[f64], factor, steps| -> Result<(usize, Vec<usize>)> {
+            let upscale = Upscale { factor, steps, resize: Arc::new(resize) };
+            let options = SamplerOptions { upscale: Some(upscale), ..SamplerOptions::default() };
+            let (out, sides) = run(lcm_upscale, sigmas, &options)?;
+            Ok((out.dim(2)?, sides))
+        };
+        assert_eq!(grown(&[10.0, 5.0, 3.0, 0.0], 4.0, None)?, (64, vec![16, 40, 64]));
+        assert_eq!(grown(&[10.0, 5.0, 4.0, 3.0, 1.0, 0.0], 4.0, None)?, (64, vec![16, 32, 48, 64, 64]));
+        assert_eq!(grown(&[10.0, 5.0, 0.0], 3.0, Some(3))?, (37, vec![16, 27]));
+        assert_eq!(grown(&[10.0, 0.0], 3.0, Some(3))?, (32, vec![16]));
+        assert_eq!(grown(&[10.0, 5.0, 0.0], 1.7, Some(3))?, (23, vec![16, 20]));
+        Ok(())
+    }
 }

@@ -1,6 +1,8 @@
 //! What every sampler works with: the denoiser, the sigmas, the noise, and small pieces of the
 //! mathematics that papers share.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use crate::Result;
@@ -56,6 +58,34 @@ pub struct SamplerOptions {
     pub adaptive: Option<super::dpm_solver::AdaptiveOptions>,
     /// Window and orders of `sa_solver`.
     pub sa_solver: Option<super::sa_solver::SaOptions>,
+    /// Growth of the picture in `lcm_upscale`.
+    pub upscale: Option<Upscale>,
+}
+
+/// Resizes a latent `[B, C, H, W]` to a height and a width.
+pub type ResizeFn = Arc<dyn Fn(&Tensor, usize, usize) -> Result<Tensor> + Send + Sync>;
+
+/// How a picture grows while it is sampled: evenly over the first steps.
+#[derive(Clone)]
+pub struct Upscale {
+    /// Factor of the sides at the end.
+    pub factor: f64,
+    /// Steps that it takes, half of the sigmas if not given.
+    pub steps: Option<usize>,
+    /// How a latent is resized.
+    pub resize: ResizeFn,
+}
+
+impl std::fmt::Debug for Upscale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upscale({} in {:?} steps)", self.factor, self.steps)
+    }
+}
+
+impl PartialEq for Upscale {
+    fn eq(&self, other: &Self) -> bool {
+        (self.factor, self.steps) == (other.factor, other.steps) && Arc::ptr_eq(&self.resize, &other.resize)
+    }
 }
 
 /// Churn of EDM's stochastic sampler (arXiv 2206.00364, algorithm 2).

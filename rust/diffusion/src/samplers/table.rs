@@ -87,11 +87,18 @@ pub static SAMPLERS: &[Sampler] = &[
     discarding("uni_pc_bh2", uni_pc::uni_pc_bh2),
 ];
 
+/// Samplers that only nodes of their own choose.
+static UNLISTED: &[Sampler] = &[
+    cfg_pp("euler_cfg_pp_alternative", euler::euler_cfg_pp_alternative),
+    plain("lcm_upscale", euler::lcm_upscale),
+];
+
 impl Sampler {
-    /// Finds a sampler by name.
+    /// Finds a sampler by name, those that user interfaces do not list included.
     pub fn by_name(name: &str) -> Result<&'static Self> {
         SAMPLERS
             .iter()
+            .chain(UNLISTED)
             .find(|sampler| sampler.name == name)
             .ok_or_else(|| Error::unknown("sampler", name, SAMPLERS.iter().map(|sampler| sampler.name)))
     }

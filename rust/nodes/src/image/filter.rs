@@ -44,7 +44,7 @@ fn mirror(index: i64, length: usize) -> usize {
 }
 
 /// Every channel under a Gaussian, mirrored at the borders: along rows, then along columns.
-fn blur(p: &Pixels, radius: usize, sigma: f64) -> Result<Pixels, NodeError> {
+pub(crate) fn blur(p: &Pixels, radius: usize, sigma: f64) -> Result<Pixels, NodeError> {
     if radius >= p.height || radius >= p.width || radius > MAX_RADIUS {
         return Err(NodeError::new(
             "RuntimeError",

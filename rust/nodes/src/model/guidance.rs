@@ -8,9 +8,28 @@ use crate::prelude::*;
 
 /// Registers the family.
 pub(crate) fn register(registry: &mut Registry) {
+    add(registry, "PerpNeg", perp_neg_schema, perp_neg);
     add(registry, "PerpNegGuider", perp_neg_guider_schema, perp_neg_guider);
     add(registry, "SelfAttentionGuidance", self_attention_guidance_schema, self_attention_guidance);
     add(registry, "DifferentialDiffusion", differential_diffusion_schema, differential_diffusion);
+}
+
+fn perp_neg_schema(_: &dyn Host) -> NodeSchema {
+    v3("PerpNeg", "_for_testing", "perpneg")
+        .display("Perp-Neg (DEPRECATED by PerpNegGuider)")
+        .extra("display_name", "Perp-Neg (DEPRECATED by PerpNegGuider)")
+        .input(InputSpec::new("model", "MODEL"))
+        .input(InputSpec::new("empty_conditioning", "CONDITIONING"))
+        .input(float("neg_scale", 1.0, 0.0, 100.0).step(0.01))
+        .output(OutputSpec::new("MODEL"))
+        .extra("experimental", true)
+        .extra("deprecated", true)
+}
+fn perp_neg(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let mut model = model(inputs, "model")?.clone();
+    let empty = conditioning(inputs, "empty_conditioning")?.clone();
+    model.guidance.perp_neg = Some((empty, inputs.float("neg_scale")?));
+    Ok(NodeOutput::one(model_value(model)))
 }
 
 fn perp_neg_guider_schema(_: &dyn Host) -> NodeSchema {

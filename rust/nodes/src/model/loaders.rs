@@ -14,7 +14,7 @@ use super::objects::{checkpoint_values, clip, clip_value, engine, model, model_v
 use super::previews::approximation;
 use super::residency::{Residency, named, open};
 use super::resident::Measured;
-use super::{control, part_loaders};
+use super::{control, part_loaders, vision};
 use crate::prelude::*;
 use crate::settings::Settings;
 
@@ -55,6 +55,13 @@ pub(crate) fn register(registry: &mut Registry, settings: &Settings) {
     add("CLIPLoader", part_loaders::clip_loader_schema, part_loaders::clip_loader);
     add("DualCLIPLoader", part_loaders::dual_clip_loader_schema, part_loaders::dual_clip_loader);
     add("ControlNetLoader", control::control_net_loader_schema, control::control_net_loader);
+    add("CLIPVisionLoader", vision::clip_vision_loader_schema, vision::clip_vision_loader);
+    add("StyleModelLoader", vision::style_model_loader_schema, vision::style_model_loader);
+    add(
+        "unCLIPCheckpointLoader",
+        vision::un_clip_checkpoint_loader_schema,
+        vision::un_clip_checkpoint_loader,
+    );
     add("UpscaleModelLoader", control::upscale_model_loader_schema, control::upscale_model_loader);
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rushlight_diffusion::guidance::{CombineFn, Guided, functions};
-use rushlight_diffusion::model::{FreeU, Hypertile, Model};
+use rushlight_diffusion::model::{FreeU, Hypertile, Model, Shrink};
 use rushlight_diffusion::sampling::{ModelSampling, Prediction};
 
 use super::objects::{model, model_value};
+use super::sampler_nodes::resizing;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -28,6 +29,7 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "ModelSamplingAuraFlow", model_sampling_aura_flow_schema, model_sampling_aura_flow);
     add(registry, "ModelSamplingFlux", model_sampling_flux_schema, model_sampling_flux);
     add(registry, "ModelSamplingLTXV", model_sampling_ltxv_schema, model_sampling_ltxv);
+    add(registry, "PatchModelAddDownscale", patch_model_add_downscale_schema, patch_model_add_downscale);
     add(registry, "FreeU", free_u_schema, free_u);
     add(registry, "FreeU_V2", free_u_v2_schema, free_u_v2);
     add(registry, "RescaleCFG", rescale_cfg_schema, rescale_cfg);
@@ -179,6 +181,40 @@ fn model_sampling_ltxv(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, N
 fn shift_for(inputs: &Inputs, tokens: f64, least: f64) -> Result<f64, NodeError> {
     let (base, max) = (inputs.float("base_shift")?, inputs.float("max_shift")?);
     Ok((tokens - least) * (max - base) / (4096.0 - least) + base)
+}
+
+fn patch_model_add_downscale_schema(_: &dyn Host) -> NodeSchema {
+    let methods = ["bicubic", "nearest-exact", "bilinear", "area", "bislerp"];
+    v3("PatchModelAddDownscale", "model_patches/unet", "model_downscale")
+        .display("PatchModelAddDownscale (Kohya Deep Shrink)")
+        .extra("display_name", "PatchModelAddDownscale (Kohya Deep Shrink)")
+        .input(InputSpec::new("model", "MODEL"))
+        .input(int("block_number", 3, 1, 32).step(1))
+        .input(float("downscale_factor", 2.0, 0.1, 9.0).step(0.001))
+        .input(float("start_percent", 0.0, 0.0, 1.0).step(0.001))
+        .input(float("end_percent", 0.35, 0.0, 1.0).step(0.001))
+        .input(boolean("downscale_after_skip", true))
+        .input(choice("downscale_method", methods))
+        .input(choice("upscale_method", methods))
+        .output(OutputSpec::new("MODEL"))
+}
+fn patch_model_add_downscale(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let mut model = model(inputs, "model")?.clone();
+    let factor = inputs.float("downscale_factor")?;
+    // Not zero, and nothing that would make a map of another order of size.
+    if !(0.1..=1000.0).contains(&factor) {
+        return Err(NodeError::value(format!("downscale_factor {factor} is not between 0.1 and 1000")));
+    }
+    model.forward.shrink = Some(Shrink {
+        block: inputs.size("block_number")?,
+        factor,
+        after_skip: inputs.bool("downscale_after_skip")?,
+        start_sigma: model.sampling.percent_to_sigma(inputs.float("start_percent")?),
+        end_sigma: model.sampling.percent_to_sigma(inputs.float("end_percent")?),
+        down: resizing(Method::parse(inputs.str("downscale_method")?)?),
+        up: resizing(Method::parse(inputs.str("upscale_method")?)?),
+    });
+    output(model)
 }
 
 fn freeu(inputs: &Inputs, version2: bool) -> Result<NodeOutput, NodeError> {

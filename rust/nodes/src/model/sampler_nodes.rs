@@ -1,10 +1,15 @@
 //! Nodes that choose a sampler and set its numbers.
 
+use std::sync::Arc;
+
+use rushlight_diffusion::Error;
 use rushlight_diffusion::samplers::SamplerOptions;
 use rushlight_diffusion::samplers::dpm_solver::AdaptiveOptions;
 use rushlight_diffusion::samplers::sa_solver::SaOptions;
+use rushlight_diffusion::samplers::solver::{ResizeFn, Upscale};
 
 use super::custom_sampling::SamplerChoice;
+use crate::latent::transform::resize_samples;
 use crate::prelude::*;
 
 /// Registers the family.
@@ -30,6 +35,8 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "SamplerDPMAdaptative", sampler_dpm_adaptative_schema, sampler_dpm_adaptative);
     add(registry, "SamplerER_SDE", sampler_er_sde_schema, sampler_er_sde);
     add(registry, "SamplerSEEDS2", sampler_seeds2_schema, sampler_seeds2);
+    add(registry, "SamplerEulerCFGpp", sampler_euler_cf_gpp_schema, sampler_euler_cf_gpp);
+    add(registry, "SamplerLCMUpscale", sampler_lcm_upscale_schema, sampler_lcm_upscale);
     add(registry, "SamplerSASolver", sampler_sa_solver_schema, sampler_sa_solver);
 }
 
@@ -75,6 +82,49 @@ fn sampler_euler_ancestral_cfgpp_schema(_: &dyn Host) -> NodeSchema {
 }
 fn sampler_euler_ancestral_cfgpp(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     choose("euler_ancestral_cfg_pp", stochastic(inputs)?)
+}
+
+fn sampler_euler_cf_gpp_schema(_: &dyn Host) -> NodeSchema {
+    v3("SamplerEulerCFGpp", "_for_testing", "advanced_samplers")
+        .display("SamplerEulerCFG++")
+        .extra("display_name", "SamplerEulerCFG++")
+        .input(choice("version", ["regular", "alternative"]))
+        .output(OutputSpec::new("SAMPLER"))
+        .extra("experimental", true)
+}
+fn sampler_euler_cf_gpp(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let name = match inputs.str("version")? {
+        "alternative" => "euler_cfg_pp_alternative",
+        _ => "euler_cfg_pp",
+    };
+    choose(name, SamplerOptions::default())
+}
+
+/// A method as a function on latents and feature maps, on whichever device they are.
+pub(crate) fn resizing(method: Method) -> ResizeFn {
+    Arc::new(move |samples: &Tensor, height: usize, width: usize| {
+        resize_samples(samples, height, width, method, "disabled")
+            .and_then(|resized| Ok(resized.to_device(samples.device())?.to_dtype(samples.dtype())?))
+            .map_err(|error| Error::Format { what: "resized latent".into(), reason: error.to_string() })
+    })
+}
+
+fn sampler_lcm_upscale_schema(_: &dyn Host) -> NodeSchema {
+    v3("SamplerLCMUpscale", "sampling/custom_sampling/samplers", "advanced_samplers")
+        .input(float("scale_ratio", 1.0, 0.1, 20.0).step(0.01))
+        .input(int("scale_steps", -1, -1, 1000).step(1))
+        .input(choice("upscale_method", ["bislerp", "nearest-exact", "bilinear", "area", "bicubic"]))
+        .output(OutputSpec::new("SAMPLER"))
+}
+fn sampler_lcm_upscale(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let method = Method::parse(inputs.str("upscale_method")?)?;
+    let upscale = Upscale {
+        factor: inputs.float("scale_ratio")?,
+        // Below 0 the sampler chooses.
+        steps: usize::try_from(inputs.int("scale_steps")?).ok(),
+        resize: resizing(method),
+    };
+    choose("lcm_upscale", SamplerOptions { upscale: Some(upscale), ..SamplerOptions::default() })
 }
 
 fn sampler_lms_schema(_: &dyn Host) -> NodeSchema {

@@ -261,3 +261,81 @@ fn settings_decide_the_types_that_models_compute_in() {
     // Rounded, and still nearly the same picture.
     assert!(error > 0.0 && error < 0.2, "{error}");
 }
+
+#[test]
+fn a_saved_checkpoint_draws_the_same_picture_and_has_the_patches_in_it() {
+    let mut host = MemoryHost::default();
+    host.models.insert(("checkpoints".into(), "tiny.safetensors".into()), tiny());
+    let host = Arc::new(host);
+    let (ctx, _) = context(host.clone());
+    let runner = Runner::new(ctx);
+    let (vae, mut inputs) = runner.sampler_inputs(1);
+    // Half of the attention's output: a patch as good as any.
+    let name = Value::String("tiny.safetensors".into());
+    let loaded = runner.run("CheckpointLoaderSimple", &[("ckpt_name", name)]).unwrap();
+    let factor = |name, value| (name, Value::Float(value));
+    let patched = runner
+        .run(
+            "UNetSelfAttentionMultiply",
+            &[
+                ("model", loaded[0].clone()),
+                factor("q", 1.0),
+                factor("k", 1.0),
+                factor("v", 1.0),
+                factor("out", 0.5),
+            ],
+        )
+        .unwrap();
+    inputs[0].1 = patched[0].clone();
+    let expected = runner.run("KSampler", &inputs).unwrap();
+    let save = [
+        ("model", patched[0].clone()),
+        ("clip", loaded[1].clone()),
+        ("vae", vae),
+        ("filename_prefix", Value::String("checkpoints/x".into())),
+    ];
+    runner.run("CheckpointSave", &save).unwrap();
+    let (extension, file) = host.saved.lock()[0].clone();
+    assert_eq!(extension, "safetensors");
+    let (ctx, _) = with_checkpoint(ModelSource::Embedded(Box::leak(file.into_boxed_slice())));
+    let again = Runner::new(ctx);
+    let (_, inputs) = again.sampler_inputs(1);
+    let found = again.run("KSampler", &inputs).unwrap();
+    let (Value::Latent(expected), Value::Latent(found)) = (&expected[0], &found[0]) else {
+        panic!("no latents")
+    };
+    // Patched weights were rounded to the file's sixteen bits.
+    assert!(worst(&expected.samples, &found.samples) < 0.05);
+}
+
+#[test]
+fn a_network_on_a_smaller_picture_gives_one_of_the_old_size() {
+    let (ctx, _) = with_checkpoint(tiny());
+    let runner = Runner::new(ctx);
+    let (_, mut inputs) = runner.sampler_inputs(1);
+    let model = inputs[0].1.clone();
+    let mut drawn = |factor: f64, end: f64| {
+        let text = |text: &str| Value::String(text.into());
+        let patch = [
+            ("model", model.clone()),
+            ("block_number", Value::Int(1)),
+            ("downscale_factor", Value::Float(factor)),
+            ("start_percent", Value::Float(0.0)),
+            ("end_percent", Value::Float(end)),
+            ("downscale_after_skip", Value::Bool(true)),
+            ("downscale_method", text("bicubic")),
+            ("upscale_method", text("bilinear")),
+        ];
+        inputs[0].1 = runner.run("PatchModelAddDownscale", &patch).unwrap()[0].clone();
+        let Value::Latent(latent) = runner.run("KSampler", &inputs).unwrap()[0].clone() else {
+            panic!("no latent")
+        };
+        latent.samples.clone()
+    };
+    let plain = drawn(1.0, 1.0);
+    let shrunk = drawn(2.0, 1.0);
+    assert_eq!(plain.dims(), shrunk.dims());
+    assert!(worst(&plain, &shrunk) > 1e-3);
+    // Between percent 0 and 0 there is no level.
+    assert!(worst(&plain, &drawn(2.0, 0.0)) < 1e-6);
+}

@@ -3,7 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
-use crate::model::{FreeU, Hypertile};
+use crate::model::{FreeU, Hypertile, Shrink};
 use crate::models::transformer::Tiles;
 
 /// Pixels a latent place stands for.
@@ -36,6 +36,12 @@ pub(super) fn tiles(
     };
     let (rows, columns) = (count(height, depth as u64), count(width, 0x55 + depth as u64));
     (rows * columns > 1).then_some(Tiles { height, width, rows, columns })
+}
+
+/// A feature map with its sides divided by the factor.
+pub(super) fn shrink(shrink: &Shrink, h: &Tensor) -> Result<Tensor> {
+    let side = |side: usize| ((side as f64 / shrink.factor).round_ties_even() as usize).max(1);
+    (shrink.down)(h, side(h.dim(2)?), side(h.dim(3)?))
 }
 
 /// FreeU (Si et al., arXiv 2309.11497): at the two deepest widths, half of the backbone's channels

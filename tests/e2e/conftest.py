@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import beside
 from harness import Server
 
 
@@ -39,3 +40,15 @@ def server(tmp_path_factory):
     if shared.process is not None:
         shared.process.kill()
         shared.process.wait()
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """The original and our server, each with empty folders of its own."""
+    original = beside.original_from_environment(tmp_path_factory.mktemp("original"))
+    if original is None:
+        pytest.skip("COMPARISON WITH THE ORIGINAL NOT RUN: set COMFYUI_DIR (and COMFYUI_PYTHON) to run it")
+    ours = Server(tmp_path_factory.mktemp("ours")).start()
+    yield original, ours
+    original.stop()
+    ours.stop()

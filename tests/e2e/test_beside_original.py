@@ -12,19 +12,6 @@ import pytest
 import requests
 
 import beside
-from harness import Server
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    """The original and our server, each with empty folders of its own."""
-    original = beside.original_from_environment(tmp_path_factory.mktemp("original"))
-    if original is None:
-        pytest.skip("COMPARISON WITH THE ORIGINAL NOT RUN: set COMFYUI_DIR (and COMFYUI_PYTHON) to run it")
-    ours = Server(tmp_path_factory.mktemp("ours")).start()
-    yield original, ours
-    original.stop()
-    ours.stop()
 
 
 def node(class_type: str, **inputs) -> dict:

@@ -11,7 +11,7 @@ use rushlight_store::records::HistoryPage;
 use serde_json::{Map, Value, json};
 
 use crate::extension::{Application, Validated};
-use crate::queue::FreeRequest;
+use crate::queue::{Asked, FreeRequest};
 use crate::state::AppState;
 use crate::submit::{self, SubmitError};
 
@@ -155,7 +155,7 @@ impl Application for Handle {
     }
 
     fn interrupt(&self, prompt_id: Option<&str>) {
-        self.state.queue.interrupt(prompt_id);
+        self.state.queue.interrupt(prompt_id, Asked::Interrupt);
     }
 
     fn free(&self, unload_models: bool, free_memory: bool) {

@@ -15,11 +15,11 @@ pub struct Times {
     pub ended: i64,
 }
 
-/// The rows of a prompt that has ended.
-pub fn finished(item: &QueueItem, outcome: Outcome, times: Times) -> FinishedPrompt {
+/// The rows of a prompt that has ended. An interrupted one is `cancelled` if that is what its client asked for.
+pub fn finished(item: &QueueItem, outcome: Outcome, times: Times, cancelled: bool) -> FinishedPrompt {
     let status = match &outcome.terminal {
         Event::ExecutionSuccess { .. } => "completed",
-        Event::ExecutionInterrupted { .. } => "cancelled",
+        Event::ExecutionInterrupted { .. } if cancelled => "cancelled",
         _ => "failed",
     };
     let mut job = summary(item, status);

@@ -59,8 +59,18 @@ pub struct RunningPrompt {
     pub cancel: CancelToken,
     /// When it began, in ms since the epoch.
     pub started: i64,
-    /// A client asked for the interruption; else the server is stopping.
-    asked: bool,
+    /// How a client asked for the interruption; `None` when the server is stopping.
+    asked: Option<Asked>,
+}
+
+/// How a client ends a running prompt. It is told by what it asked: jobs know `cancelled` since there is a route to
+/// cancel them; to older clients an interrupted job has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// `POST /interrupt`.
+    Interrupt,
+    /// `POST /api/jobs/…/cancel`.
+    Cancel,
 }
 
 /// What `POST /free` asks for.
@@ -172,7 +182,7 @@ impl JobQueue {
                 }
                 if let Some(prompt) = state.pop_first() {
                     let cancel = CancelToken::default();
-                    let running = RunningPrompt { prompt, cancel, started: now_ms(), asked: false };
+                    let running = RunningPrompt { prompt, cancel, started: now_ms(), asked: None };
                     state.running.push(running.clone());
                     break running;
                 }
@@ -243,12 +253,12 @@ impl JobQueue {
     }
 
     /// Interrupts running prompts: that one, or all for `None`. Whether one was running.
-    pub fn interrupt(&self, prompt_id: Option<&str>) -> bool {
+    pub fn interrupt(&self, prompt_id: Option<&str>, asked: Asked) -> bool {
         let mut state = self.state.lock();
         let mut any = false;
         for running in &mut state.running {
             if prompt_id.is_none_or(|id| id == running.prompt.prompt_id.as_ref()) {
-                running.asked = true;
+                running.asked = Some(asked);
                 running.cancel.cancel();
                 any = true;
             }
@@ -263,9 +273,9 @@ impl JobQueue {
         }
     }
 
-    /// Whether a client asked to interrupt that running prompt.
-    pub fn was_interrupted(&self, seq: i64) -> bool {
-        self.state.lock().running.iter().any(|running| running.prompt.seq == seq && running.asked)
+    /// How a client asked to end that running prompt, if one did.
+    pub fn asked_to_end(&self, seq: i64) -> Option<Asked> {
+        self.state.lock().running.iter().find(|running| running.prompt.seq == seq)?.asked
     }
 
     /// Asks each of `workers` workers to give memory back when its prompt has ended.

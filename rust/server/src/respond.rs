@@ -1,7 +1,8 @@
 //! Answers that are files.
 //!
 //! What a browser could run is never shown in place: a file is inline only when its name *and* its first bytes say
-//! that it is a raster picture, sound or video; everything else is a download of unknown type. See [`present`].
+//! that it is a raster picture, sound or video; everything else is a download, of its type only where that is plain
+//! data. See [`present`].
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -68,17 +69,17 @@ pub fn present(name: &str, head: &[u8], headers: &HeaderMap) -> Presentation {
             false => Presentation::download(),
         };
     }
-    let (Some(kind), Some(seen)) = (kind_of_name(name), sniff(head)) else { return Presentation::download() };
+    let (Some(kind), Some(seen)) = (kind_of_name(name), sniff(head)) else { return present_data(name) };
     let seen_kind = seen.split('/').next().unwrap_or("");
     match kind {
         MediaKind::Image if seen_kind == "image" => inline(seen),
         // Containers hold either; the name says which.
         MediaKind::Audio | MediaKind::Video if seen_kind != "image" => inline(&mime_of_name(name)),
-        _ => Presentation::download(),
+        _ => present_data(name),
     }
 }
 
-/// How a user's own file is shown: a download whatever it is, of its type only where that is plain data.
+/// A download whatever it is, of its type only where that is plain data: how a user's own file is shown.
 pub fn present_data(name: &str) -> Presentation {
     let content_type = match name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()) {
         Some(extension) if extension == "json" => "application/json",

@@ -19,7 +19,7 @@ use rushlight_store::records::{FinishedPrompt, StoreError};
 
 use crate::dispatcher::Barrier;
 use crate::job::{self, Times};
-use crate::queue::{QueuedPrompt, RunningPrompt, Work, now_ms};
+use crate::queue::{Asked, QueuedPrompt, RunningPrompt, Work, now_ms};
 use crate::state::AppState;
 
 /// Attempts after which a prompt that ends the process is given up.
@@ -136,7 +136,10 @@ impl Worker {
             }
         };
         let interrupted = matches!(outcome.terminal, Event::ExecutionInterrupted { .. });
-        if interrupted && self.state.queue.is_stopping() && !self.state.queue.was_interrupted(prompt.seq) {
+        if interrupted
+            && self.state.queue.is_stopping()
+            && self.state.queue.asked_to_end(prompt.seq).is_none()
+        {
             // Interrupted by the shutdown only: the next process runs it again.
             if let Some(files) = files {
                 files.discard();
@@ -192,14 +195,16 @@ impl Worker {
     ) {
         let times = Times { started: running.started, ended: now_ms() };
         let terminal = outcome.terminal.clone();
-        let finished = job::finished(item, outcome, times);
+        let cancelled = self.state.queue.asked_to_end(running.prompt.seq) == Some(Asked::Cancel);
+        let finished = job::finished(item, outcome, times, cancelled);
         // From here on nothing is told before the disk has this end.
         let barrier = self.state.dispatcher.hold();
         self.write(running, finished, files, barrier);
         let queue = &self.state.queue;
         queue.done(running.prompt.seq);
-        let to = match terminal {
-            Event::ExecutionInterrupted { .. } => &Audience::Everyone,
+        // Everyone hears of an interrupted prompt that is nobody's.
+        let to = match (&terminal, audience) {
+            (Event::ExecutionInterrupted { .. }, Audience::Nobody) => &Audience::Everyone,
             _ => audience,
         };
         let sink = &self.state.dispatcher;

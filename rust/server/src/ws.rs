@@ -147,36 +147,49 @@ async fn read(
         match message {
             None | Some(Ok(Message::Close(_))) => return None,
             Some(Err(error)) => return close_code(&error),
-            Some(Ok(Message::Text(text))) => {
-                if std::mem::take(&mut first) {
-                    grace = None;
-                    match flags_of(&text) {
-                        Some(flags) => {
-                            let answer = server_flags(state.settings.max_body_bytes);
-                            joined.session.negotiate(joined.socket, flags, answer);
-                        }
-                        None => joined.session.no_flags(joined.socket),
-                    }
+            Some(Ok(Message::Text(text))) if first => match first_frame(&text) {
+                First::Nothing => {}
+                First::Flags(flags) => {
+                    (first, grace) = (false, None);
+                    let answer = server_flags(state.settings.max_body_bytes);
+                    joined.session.negotiate(joined.socket, flags, answer);
                 }
-            }
+                First::Other => {
+                    (first, grace) = (false, None);
+                    joined.session.no_flags(joined.socket);
+                }
+            },
             Some(Ok(_)) => {}
         }
     }
 }
 
-/// The flags, if the frame is about flags.
-fn flags_of(text: &str) -> Option<FeatureFlags> {
-    let mut frame: Value = serde_json::from_str(text)
-        .inspect_err(|error| tracing::debug!(%error, "a client sent text that is not JSON"))
-        .ok()?;
-    if frame.get("type")?.as_str()? != "feature_flags" {
-        return None;
+/// What a text frame is, as long as none has said whether there are flags.
+enum First {
+    /// No JSON object: as if it had not come.
+    Nothing,
+    /// The client's flags.
+    Flags(FeatureFlags),
+    /// Something else, so there are no flags.
+    Other,
+}
+
+fn first_frame(text: &str) -> First {
+    let mut frame = match serde_json::from_str::<Value>(text) {
+        Ok(Value::Object(frame)) => frame,
+        _ => {
+            tracing::debug!("a client sent text that is no JSON object");
+            return First::Nothing;
+        }
+    };
+    if frame.get("type").and_then(Value::as_str) != Some("feature_flags") {
+        return First::Other;
     }
     let flags = FeatureFlags(match frame.get_mut("data").map(Value::take) {
         Some(Value::Object(flags)) => flags,
         _ => Map::new(),
     });
-    Some(if text.len() > MAX_FLAGS { flags.only_known() } else { flags })
+    First::Flags(if text.len() > MAX_FLAGS { flags.only_known() } else { flags })
 }
 
 /// The close code that says what was wrong with the client's bytes.

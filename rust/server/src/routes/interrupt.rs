@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::body;
 use crate::error::ApiError;
-use crate::queue::FreeRequest;
+use crate::queue::{Asked, FreeRequest};
 use crate::state::AppState;
 use crate::submit::truthy;
 
@@ -24,8 +24,8 @@ async fn interrupt(State(state): State<AppState>, request_body: Body) -> Result<
     let request: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     let prompt_id = request.get("prompt_id").filter(|id| !id.is_null() && *id != "");
     match prompt_id {
-        None => state.queue.interrupt(None),
-        Some(id) => state.queue.interrupt(Some(&rushlight_graph::python::to_str(id))),
+        None => state.queue.interrupt(None, Asked::Interrupt),
+        Some(id) => state.queue.interrupt(Some(&rushlight_graph::python::to_str(id)), Asked::Interrupt),
     };
     Ok(StatusCode::OK)
 }

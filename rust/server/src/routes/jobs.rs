@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
-use crate::queue::{QueuedPrompt, RunningPrompt, now_ms};
+use crate::queue::{Asked, QueuedPrompt, RunningPrompt, now_ms};
 use crate::state::AppState;
 use crate::{blocking, body, job};
 
@@ -94,7 +94,8 @@ impl Params {
         let offset = integer("offset", self.offset)?.unwrap_or(0);
         Ok(Wanted {
             statuses,
-            workflow_id: self.workflow_id,
+            // Empty means "any".
+            workflow_id: self.workflow_id.filter(|id| !id.is_empty()),
             by_duration,
             descending,
             limit,
@@ -255,7 +256,8 @@ fn workflow(item: &QueueItem) -> Value {
 
 /// Removes it if it waits, interrupts it if it runs. Whether it did either.
 fn cancel(state: &AppState, id: &str) -> Result<bool, ApiError> {
-    Ok(state.queue.remove(|prompt| prompt.prompt_id.as_ref() == id)? > 0 || state.queue.interrupt(Some(id)))
+    Ok(state.queue.remove(|prompt| prompt.prompt_id.as_ref() == id)? > 0
+        || state.queue.interrupt(Some(id), Asked::Cancel))
 }
 
 async fn cancel_one(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {

@@ -69,7 +69,10 @@ async fn change(State(state): State<AppState>, request_body: Body) -> Result<Sta
     let change: Change = body::read_json(&state, request_body).await?;
     blocking::run(move || {
         if change.clears() {
-            state.queue.remove(|_| true)?;
+            // As in the original, clearing is told even when nothing waited.
+            if state.queue.remove(|_| true)? == 0 {
+                state.queue.tell(state.queue.remaining());
+            }
         }
         let ids: HashSet<String> = change.ids().collect();
         if !ids.is_empty() {

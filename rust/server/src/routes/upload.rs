@@ -154,6 +154,9 @@ fn broken(details: impl Into<String>) -> ApiError {
 /// Where a file belongs.
 struct Place {
     kind: FolderKind,
+    /// What the file's own name said of a folder, as the answer repeats it.
+    named_folder: RelPath,
+    subfolder: String,
     path: RelPath,
     on_conflict: OnConflict,
 }
@@ -171,17 +174,26 @@ impl Form {
                 format!("{folder:?}: input, output or temp"),
             )
         })?;
-        let path = RelPath::parse(&self.subfolder)?.join(&RelPath::file(&filename)?);
+        let subfolder = RelPath::parse(&self.subfolder)?;
+        let file = RelPath::file(&filename)?;
         let on_conflict = if self.overwrite { OnConflict::Replace } else { OnConflict::Rename };
-        Ok((upload, Place { kind, path, on_conflict }))
+        let place = Place {
+            kind,
+            path: subfolder.join(&file),
+            named_folder: file.parent(),
+            subfolder: subfolder.to_string(),
+            on_conflict,
+        };
+        Ok((upload, place))
     }
 }
 
 impl Place {
     fn answer(&self, folders: &Folders, upload: Upload) -> Result<Json<Value>, ApiError> {
         let root = folders.root(self.kind);
-        let Saved { filename, subfolder } = folders.place(upload, &root, &self.path, self.on_conflict)?;
-        Ok(Json(json!({ "name": filename, "subfolder": subfolder, "type": self.kind.as_str() })))
+        let Saved { filename, .. } = folders.place(upload, &root, &self.path, self.on_conflict)?;
+        let name = self.named_folder.join(&RelPath::file(&filename)?);
+        Ok(Json(json!({ "name": name.as_str(), "subfolder": self.subfolder, "type": self.kind.as_str() })))
     }
 }
 

@@ -108,7 +108,7 @@ async fn previews_take_the_form_that_the_client_asked_for() {
 }
 
 #[tokio::test]
-async fn interrupting_ends_the_run_for_everyone() {
+async fn interrupting_ends_the_run() {
     let server = start().await;
     let addr = server.addr();
     let mut socket = Socket::open(addr, "me").await;
@@ -123,7 +123,8 @@ async fn interrupting_ends_the_run_for_everyone() {
         messages.ends_with(&["execution_interrupted".into(), "status".into(), "executing".into()]),
         "{messages:?}"
     );
-    other.until("execution_interrupted").await;
+    // Whose prompt it was is told of its end, the others of the queue.
+    assert_eq!(other.until("status").await.len(), 1);
     let entry = finished(addr, &id).await;
     assert_eq!(entry["status"]["completed"], false);
     assert_eq!(entry["status"]["status_str"], "error");
@@ -160,6 +161,8 @@ async fn deleting_and_clearing_tell_how_many_are_left() {
     assert_eq!(left().await, json!({"queue_remaining": 3}));
     super::client::post(addr, "/queue", &json!({"clear": true})).await;
     assert_eq!(left().await, json!({"queue_remaining": 1}));
+    super::client::post(addr, "/queue", &json!({"clear": true})).await;
+    assert_eq!(left().await, json!({"queue_remaining": 1}), "clearing an empty queue is told too");
 }
 
 #[tokio::test]

@@ -174,6 +174,12 @@ async fn jobs_list_every_state() {
     assert_eq!(cancelled.status, 200);
     finished(addr, &running).await;
     assert_eq!(get(addr, "/api/jobs?status=cancelled").await.json()["jobs"][0]["id"], json!(running));
+    // By the older route it has failed, as the original has it.
+    let interrupted = submit(addr, one("TestSleep", json!({"ms": 60_000, "seed": 1})), None).await;
+    while get(addr, "/queue").await.json()["queue_running"] == json!([]) {}
+    post(addr, "/interrupt", &json!({})).await;
+    finished(addr, &interrupted).await;
+    assert_eq!(get(addr, &format!("/api/jobs/{interrupted}")).await.json()["status"], "failed");
     assert_eq!(get(addr, &format!("/api/jobs/{pending}")).await.status, 404);
 }
 

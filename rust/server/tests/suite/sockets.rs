@@ -22,10 +22,17 @@ async fn a_client_without_an_id_gets_one() {
 }
 
 #[tokio::test]
-async fn only_the_first_text_frame_sets_flags_and_other_text_is_ignored() {
+async fn only_the_first_frame_sets_flags_and_text_that_is_no_object_is_ignored() {
     let server = start().await;
+    for ignored in ["not json", "[1]", "5"] {
+        let mut socket = Socket::open(server.addr(), "me").await;
+        socket.0.send(Message::text(ignored)).await.unwrap();
+        socket.send(&json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}})).await;
+        socket.until("feature_flags").await;
+        assert!(server.state().dispatcher.session("me").unwrap().flags().unwrap().preview_metadata());
+    }
     let mut socket = Socket::open(server.addr(), "me").await;
-    socket.0.send(Message::text("not json")).await.unwrap();
+    socket.send(&json!({"type": "other"})).await;
     socket.send(&json!({"type": "feature_flags", "data": {"supports_preview_metadata": true}})).await;
     submit(server.addr(), one("TestShow", json!({"value": 1})), Some("me")).await;
     let frames = socket.until("execution_success").await;

@@ -6,7 +6,18 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::prompt::Input;
-use crate::schema::NodeSchema;
+use crate::schema::{InputSpec, InputType, NodeSchema};
+
+/// An output that an input is linked to.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkedOutput<'a> {
+    /// Class of the node that has it.
+    pub class: &'a str,
+    /// Which of its outputs.
+    pub slot: usize,
+    /// Its type.
+    pub ty: &'a InputType,
+}
 
 /// The answer of a class's own validation (`VALIDATE_INPUTS`, `validate_inputs`).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +44,12 @@ pub trait Classes {
         _constants: &IndexMap<Arc<str>, Input>,
         _types: &Map<String, Value>,
     ) -> Option<CustomValidation> {
+        None
+    }
+
+    /// Whether `output` may be linked to the input `spec` of a class, where one of both compares types by a rule of
+    /// its own (Python types with operators). `None`: as their texts say.
+    fn types_match(&self, _output: LinkedOutput<'_>, _class: &str, _spec: &InputSpec) -> Option<bool> {
         None
     }
 }

@@ -23,7 +23,7 @@ pub mod schema;
 pub mod validate;
 
 pub use cache_key::{CacheKey, KeyTable};
-pub use classes::{Classes, CustomValidation};
+pub use classes::{Classes, CustomValidation, LinkedOutput};
 pub use dynamic::DynamicPrompt;
 pub use plan::{ExecutionList, GraphView};
 pub use prompt::{Input, Link, NodeId, Prompt, PromptNode};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use indexmap::IndexMap;
 use parking_lot::Mutex;
-use rushlight_graph::{Classes, CustomValidation, Input, NodeSchema};
+use rushlight_graph::{Classes, CustomValidation, Input, InputSpec, LinkedOutput, NodeSchema};
 use serde_json::Map;
 
 use crate::host::Host;
@@ -160,5 +160,10 @@ impl Classes for ClassTable {
             Some(crate::node::Validation { takes_over: Vec::new(), fault: Some(fault) })
         })?;
         Some(CustomValidation { takes_over: answer.takes_over, fault: answer.fault })
+    }
+
+    fn types_match(&self, output: LinkedOutput<'_>, class: &str, spec: &InputSpec) -> Option<bool> {
+        let own = self.registry.get(class).and_then(|node| node.takes(spec, output));
+        own.or_else(|| self.registry.get(output.class)?.gives(output.slot, spec))
     }
 }

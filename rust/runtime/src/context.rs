@@ -1,6 +1,7 @@
 //! What a running node sees of its run.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use serde_json::Number;
 use crate::error::NodeError;
 use crate::host::Host;
 use crate::placement::Placement;
+use crate::value::Value;
 
 /// Takes events; never waits for a socket. Called from any thread.
 pub trait EventSink: Send + Sync {
@@ -96,6 +98,8 @@ pub struct RunContext {
     /// Which nodes run in Python although they could run natively.
     pub placement: Placement,
     progress: Mutex<Progress>,
+    /// Hidden values by kind that some node shares with those after it.
+    shared: Mutex<HashMap<Arc<str>, Value>>,
 }
 
 /// Nodes that a run may have begun before `progress_state` is sent less often: it lists all of them each time, so a
@@ -146,7 +150,19 @@ impl RunContext {
             preview_size: 512,
             placement: Placement::default(),
             progress: Mutex::default(),
+            shared: Mutex::default(),
         }
+    }
+
+    /// The value of a hidden input (`PROMPT`, `EXTRA_PNGINFO`) that a node of this run has put in the place of the
+    /// submitted one: all nodes after it see what it writes there.
+    pub fn shared(&self, kind: &str) -> Option<Value> {
+        self.shared.lock().get(kind).cloned()
+    }
+
+    /// Shares a hidden value with the nodes that run later. The first value stays; returns it.
+    pub fn share(&self, kind: &str, value: Value) -> Value {
+        self.shared.lock().entry(kind.into()).or_insert(value).clone()
     }
 
     /// Sends an event to the prompt's session.

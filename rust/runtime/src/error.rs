@@ -30,6 +30,16 @@ impl NodeError {
         }
     }
 
+    /// The same failure, saying which input it is about.
+    pub fn of_input(self, name: &str) -> Self {
+        match self {
+            NodeError::Failed { exception_type, message, traceback } => {
+                NodeError::Failed { exception_type, message: format!("input '{name}': {message}"), traceback }
+            }
+            NodeError::Interrupted => NodeError::Interrupted,
+        }
+    }
+
     /// A value that cannot be used.
     pub fn value(message: impl Into<String>) -> Self {
         Self::new("ValueError", message)

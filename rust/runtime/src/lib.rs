@@ -36,4 +36,4 @@ pub use job::{Job, Outcome};
 pub use node::{Execution, Expansion, ExpansionResult, Fingerprint, Inputs, Node, NodeOutput, Validation};
 pub use placement::{Engines, Placement};
 pub use registry::Registry;
-pub use value::{Audio, Blocker, Latent, Object, Value};
+pub use value::{Audio, Blocker, Foreign, Latent, Object, Value};

@@ -3,9 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use indexmap::IndexMap;
-use rushlight_graph::{Link, NodeSchema, Prompt};
+use rushlight_graph::validate::declared_inputs;
+use rushlight_graph::{InputSpec, InputType, Link, LinkedOutput, NodeSchema, Prompt};
 use serde_json::Map;
 
 use crate::context::NodeContext;
@@ -69,6 +70,17 @@ pub trait Node: Send + Sync {
         _inputs: &Inputs,
         _types: &Map<String, serde_json::Value>,
     ) -> Option<Validation> {
+        None
+    }
+
+    /// Whether an output may be linked to its input `spec`, where the class compares types by a rule of its own.
+    fn takes(&self, _spec: &InputSpec, _output: LinkedOutput<'_>) -> Option<bool> {
+        None
+    }
+
+    /// Whether its output `slot` may be linked to the input `spec` of another class, where it compares types by a rule
+    /// of its own.
+    fn gives(&self, _slot: usize, _spec: &InputSpec) -> Option<bool> {
         None
     }
 
@@ -317,6 +329,32 @@ impl Inputs {
             Value::Object(object) => object.get().ok_or_else(|| Self::wrong(name, kind, value)),
             other => Err(Self::wrong(name, kind, other)),
         }
+    }
+
+    /// The inputs as a native node takes them: values of another engine in their native form, for the types that the
+    /// schema wants.
+    ///
+    /// # Errors
+    /// Names the input whose value the native engine does not understand.
+    pub fn to_native(self, schema: &NodeSchema, device: &Device) -> Result<Self, NodeError> {
+        if !self.0.values().any(Value::is_foreign) {
+            return Ok(self);
+        }
+        // Inputs that a user adds as needed are named by the schema whatever the constants are.
+        let declared = declared_inputs(schema, |_| None);
+        let wanted = |name: &str| {
+            let spec = declared.iter().map(AsRef::as_ref).find(|spec| spec.name.as_ref() == name);
+            match spec.or_else(|| schema.find_input(name)).map(|spec| &spec.ty) {
+                Some(InputType::Named(ty)) => ty.clone(),
+                Some(InputType::Choices(_)) => "COMBO".into(),
+                None => "*".into(),
+            }
+        };
+        let inputs = self.0.into_iter().map(|(name, value)| {
+            let made = value.to_native(&wanted(&name), device).map_err(|error| error.of_input(&name))?;
+            Ok((name, made))
+        });
+        inputs.collect::<Result<_, NodeError>>().map(Self)
     }
 
     /// The input unless it is missing or [`Value::None`].

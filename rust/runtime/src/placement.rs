@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use rushlight_graph::{Classes, InputType, NodeId, NodeSchema, Prompt};
+use rushlight_graph::{Classes, InputSpec, InputType, LinkedOutput, NodeId, NodeSchema, Prompt};
 use rushlight_protocol::{ErrorBody, NodeErrors, PromptRejected};
 use serde_json::{Map, Value as Json};
 
@@ -39,6 +39,11 @@ impl Engines {
     pub const NATIVE: Self = Self { native: true, python: false, prefer_python: false };
     /// Python only.
     pub const PYTHON: Self = Self { native: false, python: true, prefer_python: true };
+
+    /// Whether a node of a class with these runs natively.
+    pub fn is_native(self, placement: &Placement, real_id: &str) -> bool {
+        self.native && !(self.python && placement.is_python(real_id))
+    }
 }
 
 /// The nodes of one prompt that run in Python although they have a native implementation.
@@ -120,6 +125,14 @@ impl Node for Dual {
 
     fn validate(&self, host: &dyn Host, inputs: &Inputs, types: &Map<String, Json>) -> Option<Validation> {
         self.native.validate(host, inputs, types)
+    }
+
+    fn takes(&self, spec: &InputSpec, output: LinkedOutput<'_>) -> Option<bool> {
+        self.python.takes(spec, output)
+    }
+
+    fn gives(&self, slot: usize, spec: &InputSpec) -> Option<bool> {
+        self.python.gives(slot, spec)
     }
 
     fn release(&self) {

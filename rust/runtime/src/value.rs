@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
+
+use crate::error::NodeError;
 
 /// A latent and what travels with it.
 #[derive(Debug, Clone)]
@@ -41,17 +43,42 @@ pub struct Blocker {
     pub message: Option<String>,
 }
 
+/// A value of another engine that native nodes may be able to use.
+pub trait Foreign: Any + Send + Sync {
+    /// The native value for an input of type `wanted`, made anew each time: the other engine may have changed its own
+    /// meanwhile. `None` where native nodes have to take it as it is.
+    ///
+    /// # Errors
+    /// Says what of it the native engine does not understand.
+    fn to_native(&self, wanted: &str, device: &Device) -> Result<Option<Value>, NodeError>;
+}
+
+type AsForeign = fn(&(dyn Any + Send + Sync)) -> Option<&dyn Foreign>;
+
 /// A shared object that only nodes of one family understand (a model, a sampler, a Python object).
 #[derive(Clone)]
 pub struct Object {
     kind: Arc<str>,
     inner: Arc<dyn Any + Send + Sync>,
+    /// For values of another engine.
+    foreign: Option<AsForeign>,
 }
 
 impl Object {
     /// Wraps a value; `kind` is its socket type, such as `MODEL`.
     pub fn new<T: Any + Send + Sync>(kind: &str, value: T) -> Self {
-        Self { kind: kind.into(), inner: Arc::new(value) }
+        Self { kind: kind.into(), inner: Arc::new(value), foreign: None }
+    }
+
+    /// Wraps a value of another engine.
+    pub fn foreign<T: Foreign>(kind: &str, value: T) -> Self {
+        let foreign: AsForeign = |inner| inner.downcast_ref::<T>().map(|value| value as &dyn Foreign);
+        Self { foreign: Some(foreign), ..Self::new(kind, value) }
+    }
+
+    /// The value as one of another engine, if it is.
+    pub fn as_foreign(&self) -> Option<&dyn Foreign> {
+        self.foreign.and_then(|foreign| foreign(self.inner.as_ref()))
     }
 
     /// The socket type.
@@ -123,6 +150,35 @@ impl Value {
     /// Wraps a latent.
     pub fn latent(latent: Latent) -> Self {
         Value::Latent(Arc::new(latent))
+    }
+
+    /// Whether it is, or holds, a value of another engine.
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Value::Object(object) => object.foreign.is_some(),
+            Value::List(items) => items.iter().any(Value::is_foreign),
+            _ => false,
+        }
+    }
+
+    /// The value as native nodes take it on an input of type `wanted`: values of another engine in their native form
+    /// where they have one.
+    ///
+    /// # Errors
+    /// Those of [`Foreign::to_native`].
+    pub fn to_native(&self, wanted: &str, device: &Device) -> Result<Self, NodeError> {
+        match self {
+            Value::Object(object) => {
+                let made =
+                    object.as_foreign().map(|foreign| foreign.to_native(wanted, device)).transpose()?;
+                Ok(made.flatten().unwrap_or_else(|| self.clone()))
+            }
+            Value::List(items) if self.is_foreign() => {
+                let items = items.iter().map(|item| item.to_native(wanted, device));
+                Ok(Value::List(Arc::new(items.collect::<Result<_, _>>()?)))
+            }
+            other => Ok(other.clone()),
+        }
     }
 
     /// A short name of what it is, for messages.

@@ -11,7 +11,7 @@ use super::constant;
 use super::dynamic_inputs::declared_inputs;
 use super::errors::{self, Exception, Via};
 use super::prompt::Schemas;
-use crate::classes::{Classes, CustomValidation};
+use crate::classes::{Classes, CustomValidation, LinkedOutput};
 use crate::parse::{parse_input, parse_link};
 use crate::prompt::{Input, NodeId, Prompt};
 use crate::python;
@@ -62,9 +62,10 @@ impl Surroundings<'_> {
                 None => {}
                 Some(value @ Value::Array(items)) if items.len() == 2 => {
                     let (link, output) = self.resolve(items)?;
-                    types.insert(spec.name.to_string(), output.to_json());
-                    if !types_match(&output, spec) {
-                        mismatches.push((spec, errors::return_type_mismatch(spec, &output, value)));
+                    types.insert(spec.name.to_string(), output.ty.to_json());
+                    let own = self.classes.types_match(output, &node.class_type, spec);
+                    if !own.unwrap_or_else(|| types_match(output.ty, spec)) {
+                        mismatches.push((spec, errors::return_type_mismatch(spec, output.ty, value)));
                     }
                     checked.links.push((link, spec.name.clone()));
                 }
@@ -127,7 +128,7 @@ impl Surroundings<'_> {
     }
 
     /// The node that a length-2 list points to and the type of the slot, or what Python's look-ups would raise.
-    fn resolve(&self, items: &[Value]) -> Result<(NodeId, InputType), Exception> {
+    fn resolve(&self, items: &[Value]) -> Result<(NodeId, LinkedOutput<'_>), Exception> {
         let id = items.first().unwrap_or(&Value::Null);
         let slot = items.get(1).unwrap_or(&Value::Null);
         if matches!(id, Value::Array(_) | Value::Object(_)) {
@@ -141,9 +142,9 @@ impl Surroundings<'_> {
             let text = format!("tuple indices must be integers or slices, not {}", python::type_name(slot));
             Exception::new("TypeError", text)
         })?;
-        let output = link.index(outputs.len()).and_then(|index| outputs.get(index));
-        let output = output.ok_or_else(|| Exception::new("IndexError", "tuple index out of range"))?;
-        Ok((id.clone(), output.ty.clone()))
+        let output = link.index(outputs.len()).and_then(|slot| Some((slot, &outputs.get(slot)?.ty)));
+        let (slot, ty) = output.ok_or_else(|| Exception::new("IndexError", "tuple index out of range"))?;
+        Ok((id.clone(), LinkedOutput { class: &node.class_type, slot, ty }))
     }
 
     /// Links of inputs that the class takes without declaring them: their nodes run, so they are checked too.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::classes::Classes;
-use crate::classes::CustomValidation;
+use crate::classes::{CustomValidation, LinkedOutput};
 use crate::prompt::{Input, NodeId};
 use crate::schema::NodeSchema;
 use crate::schema::{InputSpec, InputType, OutputSpec};
@@ -41,6 +41,11 @@ impl Classes for TestClasses {
             }
             _ => None,
         }
+    }
+
+    fn types_match(&self, output: LinkedOutput<'_>, class: &str, spec: &InputSpec) -> Option<bool> {
+        let asked = class == "OwnRule" && spec.name.as_ref() == "in";
+        asked.then(|| (output.class, output.slot) == ("Image", 1) && *output.ty != spec.ty)
     }
 }
 
@@ -86,6 +91,7 @@ fn classes() -> TestClasses {
             .input(InputSpec::combo("file", ["good.png"]))
             .output(OutputSpec::new("IMAGE"))
             .output_node(),
+        schema("OwnRule").input(InputSpec::new("in", "LATENT")).output_node(),
         schema("AnyType").input(InputSpec::new("in", "IMAGE")).output_node(),
         schema("Grow")
             .input(InputSpec::new("values", "COMFY_AUTOGROW_V3").opt("template", autogrow))
@@ -335,6 +341,18 @@ fn a_class_that_takes_input_types_decides_on_types_itself() {
     let (kind, _, details) =
         fault(json!({"1": node("AnyType", json!({"in": ["2", 0]})), "2": node("Latent", json!({}))}));
     assert_eq!((kind.as_str(), details.as_str()), ("custom_validation_failed", ""));
+}
+
+#[test]
+fn a_class_that_compares_types_by_a_rule_of_its_own_is_asked() {
+    let image = |slot: usize| {
+        let prompt = json!({"1": node("OwnRule", json!({"in": ["2", slot]})), "2": node("Image", json!({}))});
+        check(prompt)
+    };
+    assert!(image(1).is_ok(), "a MASK, though its input's text says LATENT");
+    let (kind, ..) =
+        fault(json!({"1": node("OwnRule", json!({"in": ["2", 0]})), "2": node("Latent", json!({}))}));
+    assert_eq!(kind, "return_type_mismatch", "the same text, but the rule says no");
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub(super) fn start_calls(
 ) -> Result<Vec<Call>, Stop> {
     let count = inputs::call_count(schema, lists);
     let mut calls = Vec::with_capacity(count);
+    let native = node.engines().is_native(&ctx.run.placement, &ctx.node.real_id);
     for index in 0..count {
         let inputs = inputs::slice(schema, lists, index);
         if let Some(message) = inputs::find_blocker(&inputs) {
@@ -69,7 +70,11 @@ pub(super) fn start_calls(
             return Err(Stop::Interrupted);
         }
         let ctx = NodeContext { list_index: (!schema.input_is_list).then_some(index), ..ctx.clone() };
-        match guarded(|| node.start(&ctx, &inputs)) {
+        let start = || {
+            let inputs = if native { inputs.to_native(schema, ctx.device())? } else { inputs };
+            node.start(&ctx, &inputs)
+        };
+        match guarded(start) {
             Ok(Execution::Done(output)) => calls.push(Call::Done(output)),
             Ok(Execution::Pending(receiver)) => calls.push(Call::Pending(receiver)),
             Err(error) => return Err(Stop::from_error(error, lists)),

@@ -8,6 +8,7 @@ use rushlight_graph::{Input, InputType, Link, NodeId, NodeSchema, Presence, Prom
 use serde_json::json;
 
 use super::report::Failure;
+use crate::context::RunContext;
 use crate::job::Job;
 use crate::node::Inputs;
 use crate::value::Value;
@@ -18,6 +19,7 @@ pub(super) type InputLists = IndexMap<Arc<str>, Arc<Vec<Value>>>;
 /// What hidden inputs are filled from.
 pub(super) struct Hidden<'a> {
     pub(super) job: &'a Job,
+    pub(super) run: Arc<RunContext>,
     pub(super) node_id: &'a NodeId,
     pub(super) dynamic_prompt: Value,
 }
@@ -78,6 +80,9 @@ fn is_unknown_hidden(schema: &NodeSchema, name: &str) -> bool {
 impl Hidden<'_> {
     fn value(&self, kind: &str) -> Option<Value> {
         let extra = |key: &str| self.job.extra_data.get(key).cloned().map_or(Value::None, Value::from);
+        if let Some(shared) = self.run.shared(kind) {
+            return Some(shared);
+        }
         Some(match kind {
             "PROMPT" => Value::Json(self.job.prompt_json.clone()),
             "DYNPROMPT" => self.dynamic_prompt.clone(),

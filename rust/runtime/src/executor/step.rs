@@ -107,6 +107,7 @@ impl Walk<'_> {
     fn collect(&mut self, place: &Place) -> Result<InputLists, Stop> {
         let hidden = Hidden {
             job: self.job,
+            run: self.run.clone(),
             node_id: &place.ctx.node.node_id,
             dynamic_prompt: Value::object("DYNPROMPT", DynPrompt(self.prompt.clone())),
         };

@@ -7,6 +7,7 @@ mod basics;
 mod cache;
 mod events;
 mod flow;
+mod foreign;
 mod reference;
 mod support;
 mod tables;

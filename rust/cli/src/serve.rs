@@ -1,7 +1,7 @@
 //! `rushlight serve`: from options to a running server, and down again.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,11 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 /// # Errors
 /// What keeps it from starting: an option, a folder, the database, the device or the port.
 pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
+    let mut args = args.clone();
+    if extension.is_some() && args.comfyui_dir.is_none() {
+        args.comfyui_dir = std::env::current_dir().ok().filter(|folder| is_checkout(folder));
+    }
+    let args = &args;
     let ignored = args.upstream.given();
     // In a checkout they are its engine's.
     if !ignored.is_empty() && args.comfyui_dir.is_none() {
@@ -87,6 +92,12 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
     // A node that does not return must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(500));
     stopped
+}
+
+/// Whether a folder is a ComfyUI checkout: a server started in one uses it.
+fn is_checkout(folder: &Path) -> bool {
+    folder.join("comfy").is_dir()
+        && ["nodes.py", "folder_paths.py"].iter().all(|file| folder.join(file).is_file())
 }
 
 /// Waits for SIGINT or SIGTERM.
@@ -254,6 +265,16 @@ mod tests {
             limits.connections as u64 <= soft && limits.sockets <= limits.connections,
             "{soft}: {limits:?}"
         );
+    }
+
+    #[test]
+    fn a_checkout_is_known_by_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("comfy")).unwrap();
+        std::fs::write(folder.path().join("nodes.py"), "").unwrap();
+        assert!(!is_checkout(folder.path()));
+        std::fs::write(folder.path().join("folder_paths.py"), "").unwrap();
+        assert!(is_checkout(folder.path()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rushlight_protocol::{ErrorBody, PromptAccepted, PromptRejected, QueueItem};
 use rushlight_runtime::placement::Dual;
 use rushlight_runtime::{ClassTable, EventSink, Host, Node, Registry};
 use rushlight_store::Folders;
+use rushlight_store::folders::FolderKind;
 use rushlight_store::records::HistoryPage;
 use serde_json::{Map, Value, json};
 
@@ -44,6 +45,14 @@ impl Application for Handle {
         self.state.set_classes(Arc::new(ClassTable::new(registry, self.state.host.clone())));
     }
 
+    fn replace(&self, classes: Vec<(String, Arc<dyn Node>)>) {
+        let mut registry = self.state.classes().registry().clone();
+        for (name, node) in classes {
+            registry.register(&name, node);
+        }
+        self.state.set_classes(Arc::new(ClassTable::new(registry, self.state.host.clone())));
+    }
+
     fn native(&self) -> Registry {
         self.native.clone()
     }
@@ -68,14 +77,27 @@ impl Application for Handle {
             })
             .collect();
         json!({
-            "base": layout.base, "models": layout.models, "input": layout.input, "output": layout.output,
-            "temp": layout.temp, "user": layout.user, "custom_nodes": layout.custom_nodes, "keys": keys,
+            "base": layout.base, "models": layout.models, "user": layout.user,
+            "input": self.folders.folder(FolderKind::Input), "output": self.folders.folder(FolderKind::Output),
+            "temp": self.folders.folder(FolderKind::Temp), "custom_nodes": layout.custom_nodes, "keys": keys,
         })
     }
 
     fn add_model_folder(&self, key: &str, folder: PathBuf, first: bool) {
         self.folders.models().add_path(key, folder, first);
         self.state.classes().refresh();
+    }
+
+    fn set_model_folder(&self, key: &str, folders: Vec<PathBuf>, extensions: Vec<String>) {
+        self.folders.models().set(key, folders, extensions);
+        self.state.classes().refresh();
+    }
+
+    fn set_folder(&self, kind: &str, folder: PathBuf) -> bool {
+        let Some(kind) = FolderKind::parse(kind) else { return false };
+        self.folders.set_folder(kind, folder);
+        self.state.classes().refresh();
+        true
     }
 
     fn queue(&self) -> (Vec<QueueItem>, Vec<QueueItem>) {
@@ -128,7 +150,7 @@ impl Application for Handle {
     }
 
     fn submit(&self, body: Value) -> Result<PromptAccepted, PromptRejected> {
-        submit::submit_blocking(&self.state, body).map_err(|error| match error {
+        submit::submit_unchanged(&self.state, body).map_err(|error| match error {
             SubmitError::Rejected(rejected) => *rejected,
             error @ (SubmitError::Store(_) | SubmitError::Full { .. }) => PromptRejected {
                 error: ErrorBody::new("store_failed", "The prompt could not be stored", error.to_string()),

@@ -32,6 +32,10 @@ pub trait Extension: Send + Sync {
         None
     }
 
+    /// Brings what it shares with the server (model folders) up to date. Called before `/object_info` is made and
+    /// before a prompt with classes of the extension is checked; may block.
+    fn refresh(&self) {}
+
     /// Loaded packs of nodes.
     fn packs(&self) -> Vec<Pack> {
         Vec::new()
@@ -102,6 +106,9 @@ pub trait Application: Send + Sync {
     /// Adds classes, as Python implementations beside native ones of the same name; with `prefer`, in front of them.
     fn register(&self, classes: Vec<(String, Arc<dyn Node>)>, prefer: bool);
 
+    /// Adds classes that take the place of native ones of the same name.
+    fn replace(&self, classes: Vec<(String, Arc<dyn Node>)>);
+
     /// The native classes.
     fn native(&self) -> Registry;
 
@@ -118,6 +125,12 @@ pub trait Application: Send + Sync {
     /// Adds a folder to a model folder key, in front of the others if `first`.
     fn add_model_folder(&self, key: &str, folder: PathBuf, first: bool);
 
+    /// Replaces a key's folders and the extensions of the files in them; without extensions every file counts.
+    fn set_model_folder(&self, key: &str, folders: Vec<PathBuf>, extensions: Vec<String>);
+
+    /// Moves the `input`, `output` or `temp` folder; false for another kind.
+    fn set_folder(&self, kind: &str, folder: PathBuf) -> bool;
+
     /// Running and pending prompts.
     fn queue(&self) -> (Vec<QueueItem>, Vec<QueueItem>);
 
@@ -127,7 +140,7 @@ pub trait Application: Send + Sync {
     /// Deletes a history entry, or all for `None`.
     fn delete_history(&self, prompt_id: Option<&str>);
 
-    /// Queues a prompt: body as of `POST /prompt`.
+    /// Queues a prompt: body as of `POST /prompt`. The extension's own handlers do not see it.
     ///
     /// # Errors
     /// The 400 answer.

@@ -126,6 +126,13 @@ impl App {
         }
     }
 
+    /// Brings what the extension shares with the server up to date. May block.
+    pub fn refresh_extension(&self) {
+        if let Some(extension) = &self.extension {
+            extension.refresh();
+        }
+    }
+
     /// `/object_info` as bytes if it was made and still holds. Takes microseconds.
     pub fn cached_object_info(&self) -> Option<Bytes> {
         let classes = self.classes();
@@ -140,6 +147,7 @@ impl App {
         if let Some(bytes) = self.cached_object_info() {
             return bytes;
         }
+        self.refresh_extension();
         let classes = self.classes();
         let generation = classes.generation();
         let changes_freely = classes.refresh_free(None);

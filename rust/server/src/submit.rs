@@ -56,7 +56,11 @@ fn rejected(kind: &str, message: &str, details: impl Into<String>) -> SubmitErro
 /// # Errors
 /// [`SubmitError::Rejected`].
 pub fn check(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
-    let body = state.on_prompt(body);
+    check_unchanged(state, state.on_prompt(body))
+}
+
+/// As [`check`], without letting the extension change the body.
+fn check_unchanged(state: &AppState, body: Value) -> Result<Checked, SubmitError> {
     let no_prompt = || rejected("no_prompt", "No prompt provided", "No prompt provided");
     let Value::Object(mut body) = body else { return Err(no_prompt()) };
 
@@ -112,7 +116,10 @@ pub fn check_prompt(
     classes.follow_host_within(HOST_LOOK);
     let nodes = prompt.as_object().into_iter().flat_map(|nodes| nodes.values());
     let mut named = nodes.filter_map(|node| node.get("class_type").and_then(Value::as_str));
-    classes.refresh_free(Some(&mut named));
+    let asks_extension = classes.refresh_free(Some(&mut named));
+    if asks_extension {
+        state.refresh_extension();
+    }
     let valid = match validate(prompt, classes.as_ref(), targets) {
         // A file may have come since the folders were looked at.
         Err(_) if classes.follow_host() => validate(prompt, classes.as_ref(), targets)?,
@@ -150,12 +157,13 @@ pub fn enqueue(
     });
 }
 
-/// Checks, queues, and waits until the prompt is on disk. Blocks.
+/// Checks, queues, and waits until the prompt is on disk; the extension does not change it, for it comes from there.
+/// Blocks.
 ///
 /// # Errors
 /// [`SubmitError`].
-pub fn submit_blocking(state: &AppState, body: Value) -> Result<PromptAccepted, SubmitError> {
-    let checked = check(state, body)?;
+pub fn submit_unchanged(state: &AppState, body: Value) -> Result<PromptAccepted, SubmitError> {
+    let checked = check_unchanged(state, body)?;
     let (answer, answered) = std::sync::mpsc::sync_channel(1);
     // A caller that is gone needs no answer.
     enqueue(state, checked, move |result| drop(answer.send(result)));

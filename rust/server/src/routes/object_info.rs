@@ -36,6 +36,7 @@ async fn all(State(state): State<AppState>) -> Result<Response, ApiError> {
 async fn one(State(state): State<AppState>, Path(class): Path<String>) -> Result<Response, ApiError> {
     blocking::run(move || {
         state.wait_ready();
+        state.refresh_extension();
         let mut info = Map::new();
         let classes = state.classes();
         classes.refresh_free(Some(&mut std::iter::once(class.as_str())));

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::annotated::Annotated;
 use super::error::FolderError;
@@ -30,6 +30,8 @@ type FileState = (u64, Option<SystemTime>);
 /// Every folder of one server. Shared by all threads; every call may block on the disk.
 pub struct Folders {
     layout: Layout,
+    /// Folders that node packs moved while the server runs.
+    moved: RwLock<HashMap<FolderKind, PathBuf>>,
     symlinks: Symlinks,
     models: ModelFolders,
     counters: Counters,
@@ -59,6 +61,7 @@ impl Folders {
         let symlinks = if settings.follow_symlinks { Symlinks::Anywhere } else { Symlinks::Configured };
         let folders = Self {
             layout,
+            moved: RwLock::default(),
             symlinks,
             models,
             counters: Counters::default(),
@@ -70,7 +73,7 @@ impl Folders {
         Ok(folders)
     }
 
-    /// Where each folder is.
+    /// Where each folder was put at the start.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
@@ -80,9 +83,21 @@ impl Folders {
         &self.models
     }
 
+    /// Where the folder of a kind is now.
+    pub fn folder(&self, kind: FolderKind) -> PathBuf {
+        let moved = self.moved.read().get(&kind).cloned();
+        moved.unwrap_or_else(|| self.layout.folder(kind).to_owned())
+    }
+
+    /// Moves the folder of a kind (node packs do); what is in the old one stays there.
+    pub fn set_folder(&self, kind: FolderKind, path: PathBuf) {
+        self.moved.write().insert(kind, path);
+        self.fingerprints.lock().clear();
+    }
+
     /// The folder of a kind.
     pub fn root(&self, kind: FolderKind) -> Root {
-        Root::new(self.layout.folder(kind), self.symlinks)
+        Root::new(self.folder(kind), self.symlinks)
     }
 
     /// Settings and workflows.
@@ -97,8 +112,7 @@ impl Folders {
 
     /// The folders that links may lead into.
     pub fn configured(&self) -> Vec<PathBuf> {
-        let layout = &self.layout;
-        let mut paths = vec![layout.input.clone(), layout.output.clone(), layout.temp.clone()];
+        let mut paths: Vec<PathBuf> = FolderKind::ALL.map(|kind| self.folder(kind)).into();
         paths.extend(self.models.all_paths());
         paths
     }
@@ -275,9 +289,10 @@ impl Folders {
         upload.place(root.make_folder(&name.parent(), &self.configured())?, name, on_conflict)
     }
 
-    /// Empties the temp folder. Links in it are removed, never what they lead to.
+    /// Empties the temp folder of the start; one that a pack chose may hold other things. Links in it are removed, never
+    /// what they lead to.
     pub fn clear_temp(&self) {
-        let Ok(dir) = self.root(FolderKind::Temp).dir() else { return };
+        let Ok(dir) = Root::new(&self.layout.temp, self.symlinks).dir() else { return };
         let Ok(entries) = dir.entries() else { return };
         for entry in entries.flatten() {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -327,6 +342,20 @@ mod tests {
 
     fn folders(base: &std::path::Path) -> Folders {
         Folders::open(&FolderSettings { base: base.into(), ..FolderSettings::default() }).unwrap()
+    }
+
+    #[test]
+    fn a_folder_that_is_moved_is_used_and_never_emptied() {
+        let base = tempfile::tempdir().unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        let folders = folders(base.path());
+        folders.set_folder(FolderKind::Output, elsewhere.clone());
+        let saved = folders.save(FolderKind::Output, &name("a"), b"x").unwrap();
+        assert!(elsewhere.join(&saved.filename).is_file());
+        assert_eq!(folders.names(FolderKind::Output), [saved.filename]);
+        folders.set_folder(FolderKind::Temp, elsewhere.clone());
+        folders.clear_temp();
+        assert_eq!(folders.names(FolderKind::Temp).len(), 1);
     }
 
     fn name(prefix: &str) -> SaveName<'_> {

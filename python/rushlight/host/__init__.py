@@ -2,9 +2,11 @@
 
 - :mod:`~rushlight.host.state`: the server and the options of this start.
 - :mod:`~rushlight.host.homes`: where the modules that nodes import come from.
+- :mod:`~rushlight.host.folders`: model folders and others, told to the server.
 - :mod:`~rushlight.host.imports`: imports files.
 - :mod:`~rushlight.host.loader`: finds and imports packs of nodes.
 - :mod:`~rushlight.host.adapter`: calls node classes of either generation.
+- :mod:`~rushlight.host.progress`: bars, told to the server and to handlers of packs.
 - :mod:`~rushlight.host.running`: which node runs, seen from any thread.
 - :mod:`~rushlight.host.signals`: handlers that packs set.
 - :mod:`~rushlight.host.loop`: the event loop: async nodes, and routes that nodes add.
@@ -24,8 +26,11 @@ def start(app) -> None:
     running.follow_threads()
     signals.keep()
     try:
-        homes.prepare()
-        loader.load_all()
+        homes.begin()
+        packs = loader.find()
+        loader.run_prestartup(packs)
+        homes.finish()
+        loader.load_all(packs)
     except BaseException as error:  # noqa: B036 - a pack may call sys.exit while it loads
         logging.error("Loading custom nodes failed: %r", error, exc_info=True)
     loop.serve_routes()
@@ -37,6 +42,17 @@ def on_prompt(body):
     from .homes import prompt_server
 
     return prompt_server().trigger_on_prompt(body)
+
+
+def refresh() -> None:
+    """Tell the server of folders that packs changed since it last asked."""
+    import sys
+
+    from . import folders
+
+    folder_paths = sys.modules.get("folder_paths")
+    if folder_paths is not None:
+        folders.share(folder_paths)
 
 
 def run_ended(prompt_id: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import weakref
 
-from . import constants, describing, interrupts, loop, running
+from . import constants, describing, interrupts, loop, progress, running
 
 
 class Adapter:
@@ -18,7 +19,9 @@ class Adapter:
         self.description = describing.Description(name, cls, display_name, python_module)
         self.output_types = self.description.output_types
         self.output_is_list = self.description.output_is_list
+        self.own_output_types = self.description.own_output_types
         function = getattr(cls, self.function_name, None)
+        _known[name] = self
         self.is_async = inspect.iscoroutinefunction(inspect.unwrap(function)) if function is not None else False
 
     @property
@@ -30,6 +33,22 @@ class Adapter:
         """What :class:`rushlight_graph::NodeSchema` holds."""
         return self.description.make()
 
+    def takes(self, name: str, class_type: str, slot: int, ty) -> "bool | None":
+        """Whether the output ``slot`` of a class, of type ``ty``, may be linked to the input of that name.
+
+        ``None`` where the texts of the types decide: also for types that find themselves unequal, as in ComfyUI.
+        """
+        mine = self.description.own_input_types.get(name)
+        if mine is None or describing.unequal(_given_type(class_type, slot, ty), mine):
+            return None
+        return True
+
+    def gives(self, slot: int, ty) -> "bool | None":
+        """As :meth:`takes`, for an output of this class and the type of another class's input."""
+        if not self.own_output_types[slot] or describing.unequal(self.description.raw_types[slot], ty):
+            return None
+        return True
+
     def new_instance(self):
         """An instance; classes of the third generation have none."""
         return None if self.v3 else self.cls()
@@ -40,17 +59,26 @@ class Adapter:
         """Run the node."""
         interrupts.begin(context)
         with running.node(context):
+            progress.begin(context)
             result = self._function(instance, kwargs)(**self._arguments(kwargs))
             if inspect.isawaitable(result):
                 result = loop.settle(result)
-            return self._result(result, context)
+            made = self._result(result, context)
+            progress.end(context)
+            return made
 
     def begin(self, context, instance, kwargs, call_id, done) -> None:
         """Begin a coroutine; ``done(result, error)`` is called when it ends."""
 
+        coroutine = interrupts.Coroutine()
+
         async def run():
+            coroutine.begin()
             with running.node(context):
-                return self._result(await self._function(instance, kwargs)(**self._arguments(kwargs)), context)
+                progress.begin(context)
+                made = self._result(await self._function(instance, kwargs)(**self._arguments(kwargs)), context)
+                progress.end(context)
+                return made
 
         def ended(future):
             try:
@@ -75,9 +103,9 @@ class Adapter:
         def unwrap(future):
             ended(_Unwrapped(future))
 
-        future = asyncio.run_coroutine_threadsafe(guarded(), loop.get())
-        interrupts.watch(call_id, future)
-        future.add_done_callback(unwrap)
+        coroutine.future = asyncio.run_coroutine_threadsafe(guarded(), loop.get())
+        interrupts.watch(call_id, coroutine)
+        coroutine.future.add_done_callback(unwrap)
 
     def _function(self, instance, kwargs):
         if not self.v3:
@@ -195,6 +223,17 @@ class Adapter:
 
 
 _NOTHING = object()
+
+_known: "weakref.WeakValueDictionary[str, Adapter]" = weakref.WeakValueDictionary()
+"""By name of the class."""
+
+
+def _given_type(class_type: str, slot: int, ty):
+    """A type as the class declares it, for operators that look at more than its text."""
+    adapter = _known.get(class_type)
+    if adapter is not None and slot < len(adapter.own_output_types) and adapter.own_output_types[slot]:
+        return adapter.description.raw_types[slot]
+    return ty
 
 
 class _Ended(Exception):

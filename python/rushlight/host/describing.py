@@ -58,11 +58,20 @@ def _upstream_clone(cls, hidden: dict):
 def matches_anything(ty) -> bool:
     """Whether a type is a text that says of every text that it is no other (the "any type" trick), or no text."""
     if isinstance(ty, str):
-        return str.__str__(ty) == "*" or (type(ty) is not str and not _unequal(ty, _PROBE))
+        return str.__str__(ty) == "*" or (type(ty) is not str and not unequal(ty, _PROBE))
     return not isinstance(ty, (list, tuple))
 
 
-def _unequal(ty, other: str) -> bool:
+def compares_itself(ty) -> bool:
+    """Whether a type is a text with operators of its own that does not match every text."""
+    if type(ty) is str or not isinstance(ty, str) or matches_anything(ty):
+        return False
+    cls = type(ty)
+    return cls.__ne__ is not str.__ne__ or cls.__eq__ is not str.__eq__
+
+
+def unequal(ty, other) -> bool:
+    """What ``!=`` says of two types; one that raises is unequal."""
     try:
         return bool(ty != other)
     except Exception:
@@ -171,6 +180,7 @@ class Description:
         self.hidden: dict = {}
         self.lazy: set = set()
         self.dynamic: set = set()
+        self.own_input_types: dict = {}
         self._inputs: list = []
         if self.v3:
             info = self._v3_info()
@@ -180,6 +190,7 @@ class Description:
             lists = list(getattr(cls, "OUTPUT_IS_LIST", ()) or ())
         self.raw_types = list(types)
         self.output_types = ["*" if matches_anything(ty) else _output_name(ty) for ty in types]
+        self.own_output_types = [compares_itself(ty) for ty in types]
         self.output_is_list = [bool(lists[i]) if i < len(lists) else False for i in range(len(types))]
 
     def input_names(self) -> list:
@@ -196,6 +207,7 @@ class Description:
         cls = self.cls
         groups = cls.INPUT_TYPES()
         shown, order, inputs, any_input = {}, {}, [], False
+        own: dict = {}
         for presence in ("required", "optional", "hidden"):
             if presence not in groups:
                 continue
@@ -204,8 +216,13 @@ class Description:
             shown[presence] = {str(name): jsonable(config) for name, config in entries}
             order[presence] = [str(name) for name, _ in entries]
             inputs += [_input(str(name), presence, config) for name, config in entries]
+            for name, config in entries if presence != "hidden" else ():
+                raw = config[0] if isinstance(config, (list, tuple)) and config else config
+                if compares_itself(raw):
+                    own[str(name)] = raw
             any_input = any_input or (presence == "optional" and _takes_any_key(group))
         self._remember(inputs)
+        self.own_input_types = own
         names = [str(name) for name in getattr(cls, "RETURN_NAMES", None) or []]
         tooltips = list(getattr(cls, "OUTPUT_TOOLTIPS", None) or [])
         extra = {"input": shown, "input_order": order, "output": jsonable(self.raw_types)}
@@ -215,7 +232,7 @@ class Description:
             extra["output_is_list"] = jsonable(list(cls.OUTPUT_IS_LIST))
         if tooltips:
             extra["output_tooltips"] = jsonable(tooltips)
-        if state.in_checkout:
+        if state.checkout is not None:
             # ComfyUI 0.8 does not show it.
             extra["is_input_list"] = None
         for attribute, key in (("DEPRECATED", "deprecated"), ("EXPERIMENTAL", "experimental"), ("API_NODE", "api_node")):
@@ -233,6 +250,7 @@ class Description:
             "input_is_list": bool(getattr(cls, "INPUT_IS_LIST", False)),
             "not_idempotent": bool(getattr(cls, "NOT_IDEMPOTENT", False)),
             "accepts_any_input": any_input,
+            "own_types": list(own),
             "extra": extra,
         }
 
@@ -275,7 +293,7 @@ class Description:
         typed |= {"description", "python_module", "category", "output_node"}
         extra = {key: value for key, value in info.items() if key not in typed}
         extra.update({key: info[key] for key in _AS_SHOWN if key in info})
-        if state.in_checkout:
+        if state.checkout is not None:
             # Shown if the checkout shows it; `None` leaves it out.
             extra.setdefault("is_input_list", None)
         return {
@@ -290,7 +308,7 @@ class Description:
             "input_is_list": bool(info.get("is_input_list", getattr(schema, "is_input_list", False))),
             "not_idempotent": bool(getattr(schema, "not_idempotent", False)),
             "accepts_any_input": bool(getattr(schema, "accept_all_inputs", False)),
-            "extra": extra if state.in_checkout else {k: v for k, v in extra.items() if k != "is_input_list"},
+            "extra": extra if state.checkout is not None else {k: v for k, v in extra.items() if k != "is_input_list"},
         }
 
 

@@ -23,6 +23,48 @@ class NodeHomeError(RuntimeError):
         )
 
 
+class ServerOwnError(AttributeError):
+    """A name of upstream's server that Python cannot have here."""
+
+    def __init__(self, what: str, instead: str):
+        super().__init__(f"{what} is not there in Rushlight: {instead}")
+
+
+class NodeHomeNameError(NodeHomeError, AttributeError):
+    """The same for a name of a module: ``hasattr`` is false, and ``from … import`` raises an ``ImportError``."""
+
+
+class NodeHomeImportError(NodeHomeError, ModuleNotFoundError):
+    """The same for a module."""
+
+
+def needs_engine(name: str):
+    """A function that only ComfyUI's engine has: it can be imported, and says so when it is called."""
+
+    def function(*args, **kwargs):
+        raise NodeHomeError(name)
+
+    function.__name__ = name.rpartition(".")[2]
+    return function
+
+
+def module_getattr(module: str, engine=(), lazy=None):
+    """A module's ``__getattr__``: ``engine`` are names that ComfyUI's engine has, ``lazy`` makes some on first use."""
+
+    def getattribute(name):
+        if lazy is not None and name in lazy:
+            return lazy[name]()
+        if name in engine:
+            raise NodeHomeNameError(f"{module}.{name}")
+        # Python itself asks for names in double underscores.
+        hint = "" if name.startswith("__") else (
+            " in stand-alone Rushlight; in a ComfyUI checkout (rushlight serve --comfyui-dir PATH) it may"
+        )
+        raise AttributeError(f"module '{module}' has no attribute '{name}'{hint}")
+
+    return getattribute
+
+
 def interrupt_class():
     """The class whose instances mean "interrupted"."""
     import comfy.model_management

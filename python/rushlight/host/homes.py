@@ -1,19 +1,19 @@
 """Where the modules come from that nodes import.
 
 Stand-alone, all of them are ours (``rushlight/modules``). In a ComfyUI checkout they are the checkout's, except
-``server``, ``execution`` and ``latent_preview``, which belong to the server: ours are put in place before theirs
-could load.
+``server`` and ``execution``, which belong to the server: a finder of ours stands before the checkout's folder.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import logging
 import os
 import sys
 
-from . import imports, loop, running, state
+from . import folders, loop, progress, running, state
 
 MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "modules")
 
@@ -28,29 +28,51 @@ def is_checkout(folder: str) -> bool:
     )
 
 
-def checkout() -> "str | None":
-    """The checkout that this start uses: the one it was given, or the current folder."""
-    given = state.options.get("comfyui_dir")
-    if given:
-        given = os.path.abspath(given)
-        if not is_checkout(given):
-            raise FileNotFoundError(f"--comfyui-dir {given}: no nodes.py, folder_paths.py and comfy/ there")
-        return given
-    current = os.getcwd()
-    return current if is_checkout(current) else None
-
-
-def prepare() -> None:
-    """Make the modules importable."""
-    folder = checkout()
-    state.in_checkout = folder is not None
-    if folder is None:
+def begin() -> None:
+    """Decide which home this is, and make its modules importable. Nothing of an engine is imported yet, so that what
+    ``prestartup_script.py`` files put into the environment comes before PyTorch."""
+    folder = state.options.get("comfyui_dir")
+    if not folder:
         sys.path.insert(0, MODULES)
     else:
-        _enter_checkout(folder)
+        # Made absolute once: packs may change the current folder.
+        folder = os.path.abspath(folder)
+        if not is_checkout(folder):
+            raise FileNotFoundError(f"--comfyui-dir {folder}: no nodes.py, folder_paths.py and comfy/ there")
+        state.checkout = folder
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        sys.meta_path.insert(0, _Ours)
+        _read_arguments()
+    import folder_paths
+
+    if state.checkout is not None:
+        folders.join(folder_paths)
+    folders.remember(folder_paths)
+
+
+def finish() -> None:
+    """Import the modules that every pack may count on, with the checkout's engine and classes."""
     importlib.import_module("server")
-    importlib.import_module("folder_paths")
+    if state.checkout is not None:
+        _follow_progress()
+        _name_graphs()
+        # A folder of the checkout, which its `comfy/utils.py` hides once `nodes` has put `comfy` into the path.
+        _optional("utils")
     importlib.import_module("nodes")
+    if state.checkout is not None:
+        _complete_node_api()
+        load_checkout_nodes()
+
+
+class _Ours:
+    """Finds those modules of ours that stand in for the checkout's."""
+
+    @staticmethod
+    def find_spec(fullname, path=None, target=None):
+        if fullname not in _ALWAYS_OURS:
+            return None
+        return importlib.util.spec_from_file_location(fullname, os.path.join(MODULES, fullname + ".py"))
 
 
 def prompt_server():
@@ -69,10 +91,8 @@ def versions() -> dict:
 # In a checkout
 
 
-def _enter_checkout(folder: str) -> None:
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    # The checkout reads its options from the command line when it is imported.
+def _read_arguments() -> None:
+    """Let the checkout read its options from the command line, as it does when it is imported."""
     arguments = sys.argv
     sys.argv = [arguments[0] if arguments else "rushlight", *_upstream_arguments()]
     try:
@@ -86,15 +106,6 @@ def _enter_checkout(folder: str) -> None:
         pass
     finally:
         sys.argv = arguments
-    for name in _ALWAYS_OURS:
-        imports.from_file(name, os.path.join(MODULES, name + ".py"))
-    import folder_paths
-
-    _share_folders(folder_paths)
-    _follow_progress()
-    import nodes  # noqa: F401 - registers the checkout's classes
-
-    _complete_node_api()
 
 
 def _upstream_arguments() -> list:
@@ -107,47 +118,40 @@ def _upstream_arguments() -> list:
     return made
 
 
-def _share_folders(folder_paths) -> None:
-    """The checkout's folder table gets the folders of this start, and the server gets the checkout's model folders."""
-    folders = state.app.folders()
-    for kind in ("output", "input", "temp", "user"):
-        setter = getattr(folder_paths, f"set_{kind}_directory", None)
-        if setter is not None and folders.get(kind):
-            setter(folders[kind])
-    for key, entry in (folders.get("keys") or {}).items():
-        for place in entry[0]:
-            known = folder_paths.folder_names_and_paths.get(key)
-            if known is None or place not in known[0]:
-                folder_paths.add_model_folder_path(key, place)
-    share_model_folders(folder_paths)
-
-
-def share_model_folders(folder_paths) -> None:
-    """Tell the server of model folders that it does not know yet."""
-    known = {key: set(entry[0]) for key, entry in (state.app.folders().get("keys") or {}).items()}
-    for key, entry in list(folder_paths.folder_names_and_paths.items()):
-        for place in entry[0]:
-            if key != "custom_nodes" and place not in known.get(key, ()) and os.path.isdir(place):
-                state.app.add_model_folder(key, place)
-
-
 def _follow_progress() -> None:
     """Progress of the checkout's own bars becomes the running node's."""
     import comfy.utils
 
     def hook(value, total, preview=None, node_id=None, **_):
-        report(value, total, preview, node_id)
+        progress.report_running(value, total, preview, node_id)
 
     comfy.utils.set_progress_bar_global_hook(hook)
     utils = _optional("comfy_execution.utils")
     context = None if utils is None else _context_maker(utils)
     if context is not None:
         _replace_everywhere("get_executing_context", utils.get_executing_context, context)
-    progress = _optional("comfy_execution.progress")
-    if progress is not None and hasattr(progress, "get_progress_state"):
-        path = os.path.join(MODULES, "comfy_execution", "progress.py")
-        ours = imports.from_file("rushlight_progress", path, known=False)
-        _replace_everywhere("get_progress_state", progress.get_progress_state, ours.get_progress_state)
+    theirs = _optional("comfy_execution.progress")
+    for name, ours in (
+        ("get_progress_state", lambda: progress.registry),
+        ("add_progress_handler", progress.registry.register_handler),
+    ):
+        if hasattr(theirs, name):
+            _replace_everywhere(name, getattr(theirs, name), ours)
+
+
+def _name_graphs() -> None:
+    """Graphs that nodes build get ids that begin with the node's, the same in each run."""
+    utils = _optional("comfy_execution.graph_utils")
+    builder = getattr(utils, "GraphBuilder", None)
+    allocate = getattr(builder, "alloc_prefix", None)
+    if builder is None or allocate is None:
+        return
+
+    def alloc_prefix(cls, root=None, call_index=None, graph_index=None):
+        made = running.graph_prefix() if (root, call_index, graph_index) == (None, None, None) else None
+        return allocate(root, call_index, graph_index) if made is None else made
+
+    builder.alloc_prefix = classmethod(alloc_prefix)
 
 
 def _replace_everywhere(name: str, old, new) -> None:
@@ -185,33 +189,6 @@ def _context_maker(module):
         return None if context is None else cls(context.prompt_id, context.node_id, context.list_index)
 
     return get_executing_context
-
-
-def report(value, total, preview=None, node_id=None) -> None:
-    """Move the bar of the running node; does nothing before the first node has run."""
-    context = running.current()
-    if context is not None:
-        context.progress(value, total, encode_preview(preview, context.preview_size), node_id)
-
-
-def encode_preview(preview, limit: int):
-    """``(format, PIL image, size)`` as ``(format, bytes)``; ``None`` stays ``None``."""
-    if preview is None:
-        return None
-    import io
-
-    kind, image, *rest = preview
-    size = rest[0] if rest and rest[0] else limit
-    side = min(size, limit) if limit else size
-    if max(image.size) > side:
-        image = image.copy()
-        image.thumbnail((side, side))
-    kind = "PNG" if str(kind).upper() == "PNG" else "JPEG"
-    if kind == "JPEG" and image.mode not in ("RGB", "L"):
-        image = image.convert("RGB")
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **({"quality": 95} if kind == "JPEG" else {"compress_level": 1}))
-    return kind, buffer.getvalue()
 
 
 def load_checkout_nodes() -> None:

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
+from typing import Any
+
+from . import loop
+
+PATIENCE = 0.5
+"""Seconds without an answer after which the event loop is taken to be blocked."""
 
 _flagged = False
 """Whether the flag of a checkout's engine was raised."""
 
-_tasks: dict = {}
-"""Call id → the future of a coroutine that runs."""
+
+class Coroutine:
+    """A call that runs as a coroutine."""
+
+    def __init__(self) -> None:
+        self.future: Any = None
+        self.task: "asyncio.Task | None" = None
+
+    def begin(self) -> None:
+        """Called by the coroutine itself."""
+        self.task = asyncio.current_task()
+
+    def cancel(self) -> None:
+        """Cancel it, on its loop. It may clean up: the call ends when it does."""
+        if self.task is not None:
+            self.task.cancel()
+        else:
+            self.future.cancel()
 
 
-def watch(call_id: int, future) -> None:
-    """A coroutine begins."""
-    _tasks[call_id] = future
-    future.add_done_callback(lambda _: _tasks.pop(call_id, None))
+_coroutines: "dict[int, Coroutine]" = {}
+"""By the call's number."""
+
+
+def watch(call_id: int, coroutine: Coroutine) -> None:
+    """A coroutine begins; its future is known."""
+    _coroutines[call_id] = coroutine
+    coroutine.future.add_done_callback(lambda _: _coroutines.pop(call_id, None))
 
 
 def cancel(call_id: int, context) -> None:
     """The run of a call was cancelled."""
-    future = _tasks.get(call_id)
-    if future is not None:
-        future.cancel()
+    coroutine = _coroutines.get(call_id)
+    if coroutine is not None:
+        loop.get().call_soon_threadsafe(coroutine.cancel)
         return
     # ComfyUI's own engine looks at a flag of its own.
     management = _checkout_management()
@@ -29,6 +57,22 @@ def cancel(call_id: int, context) -> None:
         global _flagged
         _flagged = True
         management.interrupt_current_processing(True)
+
+
+def blocked_thread(call_id: int) -> "int | None":
+    """The event loop's thread, if the call's coroutine keeps the loop from going on.
+
+    A coroutine that was cancelled and goes on without blocking the loop is left to itself: its call ends here.
+    """
+    coroutine = _coroutines.get(call_id)
+    if coroutine is None:
+        return None
+    running, answered = loop.get(), threading.Event()
+    running.call_soon_threadsafe(answered.set)
+    if answered.wait(PATIENCE):
+        coroutine.future.cancel()
+        return None
+    return loop.thread_id() if asyncio.current_task(running) is coroutine.task else None
 
 
 def begin(context) -> None:

@@ -8,26 +8,23 @@ import os
 import time
 import traceback
 
-from . import describing, homes, imports, loop, state
+from . import describing, folders, imports, loop, patches, state
 from .adapter import Adapter
 from .errors import describe
 
 log = logging.getLogger("rushlight.custom_nodes")
 
 
-def load_all() -> None:
-    """Load everything that this start asks for and register it."""
+def load_all(packs) -> None:
+    """Import the packs, and register every class."""
     import nodes
 
-    if homes.checkout() is not None:
-        homes.load_checkout_nodes()
-    own = set(nodes.NODE_CLASS_MAPPINGS)
-    packs = find()
-    run_prestartup(packs)
-    adapters = [_adapter(name, cls, "nodes") for name, cls in _own_classes(nodes)]
-    timings = []
+    own = dict(nodes.NODE_CLASS_MAPPINGS)
+    before = patches.snapshot(own)
+    adapters, timings, told = [], [], set()
     for name, path in packs:
         started = time.perf_counter()
+        known = set(nodes.NODE_CLASS_MAPPINGS)
         classes, web, error = load_pack(name, path)
         seconds = time.perf_counter() - started
         timings.append((seconds, path, error))
@@ -36,22 +33,38 @@ def load_all() -> None:
                 log.info("%s: class %s is ComfyUI's own, the pack's is left out", name, class_name)
                 continue
             nodes.NODE_CLASS_MAPPINGS[class_name] = cls
-            adapters.append(_adapter(class_name, cls, f"custom_nodes.{name}"))
-        if web is not None:
+        # Some packs write into the table themselves.
+        for class_name in (*classes, *(key for key in list(nodes.NODE_CLASS_MAPPINGS) if key not in known)):
+            if class_name not in own and class_name in nodes.NODE_CLASS_MAPPINGS:
+                cls = nodes.NODE_CLASS_MAPPINGS[class_name]
+                adapters.append(_adapter(class_name, cls, f"custom_nodes.{name}"))
+        if web is None:
+            web = nodes.EXTENSION_WEB_DIRS.get(name)
+        else:
             nodes.EXTENSION_WEB_DIRS[name] = web
         state.app.tell_pack(name, path, web, seconds, error)
+        told.add(name)
     _report(timings)
-    adapters = list({adapter.name: adapter for adapter in adapters if adapter is not None}.values())
-    for class_name, error in state.app.register(adapters):
-        log.error("Class %s is left out, its description failed: %s: %s", class_name, *describe(error)[:2])
+    for name, web in nodes.EXTENSION_WEB_DIRS.items():
+        if name not in told and os.path.isdir(web):
+            state.app.tell_pack(name, os.path.abspath(web), os.path.abspath(web), 0.0)
+    replaced = patches.changed(before, nodes.NODE_CLASS_MAPPINGS)
+    for name in replaced:
+        log.info("Class %s was changed by a pack, which is used in place of the native one", name)
+    # Stand-alone the server has its own implementations.
+    ours = [name for name in own if name in nodes.NODE_CLASS_MAPPINGS and state.checkout is not None]
+    ours = [_adapter(name, nodes.NODE_CLASS_MAPPINGS[name], "nodes") for name in ours if name not in replaced]
+    _register([*ours, *adapters])
+    _register([_adapter(name, nodes.NODE_CLASS_MAPPINGS[name], "nodes") for name in replaced], replace=True)
     import folder_paths
 
-    homes.share_model_folders(folder_paths)
+    folders.share(folder_paths)
 
 
-def _own_classes(nodes):
-    """Classes of the checkout; stand-alone the server has its own."""
-    return [] if homes.checkout() is None else list(nodes.NODE_CLASS_MAPPINGS.items())
+def _register(adapters, replace: bool = False) -> None:
+    known = {adapter.name: adapter for adapter in adapters if adapter is not None}
+    for class_name, error in state.app.register(list(known.values()), replace):
+        log.error("Class %s is left out, its description failed: %s: %s", class_name, *describe(error)[:2])
 
 
 def _adapter(name: str, cls: type, module: str):

@@ -7,6 +7,7 @@ knows the secret of; the server forwards what it does not know itself.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import hmac
 import inspect
 import logging
@@ -22,6 +23,7 @@ from . import state
 SECRET_HEADER = "x-rushlight-forward"
 
 _loop: "asyncio.AbstractEventLoop | None" = None
+_thread: "threading.Thread | None" = None
 _lock = threading.Lock()
 _runner = None
 _folder: "str | None" = None
@@ -29,25 +31,53 @@ _folder: "str | None" = None
 
 def get() -> asyncio.AbstractEventLoop:
     """The loop; its thread starts with the first call."""
-    global _loop
+    global _loop, _thread
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
             ready = threading.Event()
-
-            def run():
-                asyncio.set_event_loop(_loop)
-                _loop.call_soon(ready.set)
-                _loop.run_forever()
-
-            threading.Thread(target=run, name="rushlight-loop", daemon=True).start()
+            _thread = threading.Thread(target=_run_loop, args=(_loop, ready), name="rushlight-loop", daemon=True)
+            _thread.start()
             ready.wait()
         return _loop
 
 
+def _run_loop(loop: asyncio.AbstractEventLoop, ready: threading.Event) -> None:
+    asyncio.set_event_loop(loop)
+    loop.call_soon(ready.set)
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except BaseException as error:  # noqa: B036 - nothing that a node raises may end the loop for the others
+            logging.warning("The event loop goes on after %r", error)
+
+
+def thread_id() -> "int | None":
+    """Python's id of the loop's thread."""
+    return None if _thread is None else _thread.ident
+
+
 def run(coroutine):
-    """Run a coroutine on the loop and wait for it; not to be called from the loop itself."""
-    return asyncio.run_coroutine_threadsafe(coroutine, get()).result()
+    """Run a coroutine on the loop and wait for it. On the loop's own thread, which must not wait for itself, it runs on
+    a loop of its own beside it."""
+    if threading.current_thread() is _thread:
+        return _run_beside(coroutine)
+    future = asyncio.run_coroutine_threadsafe(coroutine, get())
+    try:
+        while True:
+            # Waited for in steps: an exception for this thread is raised between them.
+            done, _ = concurrent.futures.wait((future,), timeout=0.1)
+            if done:
+                return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _run_beside(coroutine):
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="rushlight-beside") as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def settle(value):
@@ -102,7 +132,7 @@ async def _serve(app) -> None:
 
 def end() -> None:
     """Stop serving and end the loop."""
-    global _loop
+    global _loop, _thread
     loop = _loop
     if loop is None:
         return
@@ -114,4 +144,4 @@ def end() -> None:
     if _folder is not None:
         shutil.rmtree(_folder, ignore_errors=True)
     loop.call_soon_threadsafe(loop.stop)
-    _loop = None
+    _loop = _thread = None

@@ -37,6 +37,13 @@ def node(context):
         _current.reset(token)
 
 
+def graph_prefix() -> "str | None":
+    """What the ids of a graph begin with that the running node builds: no other graph of its call has it. ``None`` where no
+    node runs."""
+    context = current()
+    return None if context is None else f"{context.node_id}.{context.list_index or 0}.{context.next_graph()}."
+
+
 def follow_threads() -> None:
     """Let new threads and pool work keep the node that started them. Idempotent."""
     if getattr(threading.Thread.start, "_rushlight", False):

@@ -12,8 +12,8 @@ options: dict = {}
 ``whitelist_custom_nodes``, ``port``, ``listen``, ``args`` (what ``comfy.cli_args.args`` shows)."""
 
 
-in_checkout = False
-"""Whether the modules that nodes import are a checkout's."""
+checkout: "str | None" = None
+"""The checkout whose modules nodes import; ``None`` stand-alone."""
 
 
 def begin(server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import Enum
 
 from comfy_execution.graph import ExecutionBlocker  # noqa: F401
@@ -40,5 +41,6 @@ class PromptQueue:
 async def validate_prompt(prompt_id, prompt, partial_execution_list=None):
     """Whether a prompt could be queued: ``(valid, error, outputs that would run, node errors)``. Queues nothing."""
     targets = None if partial_execution_list is None else [str(node_id) for node_id in partial_execution_list]
-    valid, answer = state.app.validate(prompt, targets)
+    # Not on the loop's thread: classes may validate in coroutines of theirs.
+    valid, answer = await asyncio.get_running_loop().run_in_executor(None, state.app.validate, prompt, targets)
     return valid, None if valid else answer["error"], answer.get("outputs", []), answer.get("node_errors", {})

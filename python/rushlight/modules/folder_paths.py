@@ -83,24 +83,30 @@ def get_public_user_directory(user_id: str) -> "str | None":
     return os.path.join(user_directory, user_id)
 
 
-def _set(name, folder):
-    globals()[name] = folder
+def _move(kind: str, folder: str) -> None:
+    globals()[kind + "_directory"] = folder
+    if state.app is not None:
+        state.app.set_folder(kind, os.path.abspath(folder))
 
 
 def set_output_directory(folder: str) -> None:
-    _set("output_directory", folder)
+    """Native nodes and ``/view`` go by it, too."""
+    _move("output", folder)
 
 
 def set_temp_directory(folder: str) -> None:
-    _set("temp_directory", folder)
+    """Native nodes and ``/view`` go by it, too. Only the temp folder of the start is emptied."""
+    _move("temp", folder)
 
 
 def set_input_directory(folder: str) -> None:
-    _set("input_directory", folder)
+    """Native nodes and uploads go by it, too."""
+    _move("input", folder)
 
 
 def set_user_directory(folder: str) -> None:
-    _set("user_directory", folder)
+    """For Python only: the server keeps its settings, workflows and queue where ``--user-directory`` says."""
+    globals()["user_directory"] = folder
 
 
 def get_directory_by_type(type_name: str) -> "str | None":

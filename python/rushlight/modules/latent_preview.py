@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from comfy.cli_args import LatentPreviewMethod, args  # noqa: F401
-from rushlight.host import homes, running
+from rushlight.host import progress, running
 
 MAX_PREVIEW_RESOLUTION = 512
+_override: "str | None" = None
 
 
 class LatentPreviewer:
@@ -52,10 +53,11 @@ class TAESDPreviewerImpl(LatentPreviewer):
         return Image.fromarray((((picture + 1.0) / 2.0).clamp(0, 1) * 255.0).byte().cpu().numpy())
 
 
-def get_previewer(device, latent_format, method=None):
+def get_previewer(device, latent_format, **_):
     """A previewer for a latent format that has colour factors, or ``None`` when previews are off."""
     context = running.current()
-    if context is not None and context.preview_method == "none":
+    method = _override or (None if context is None else context.preview_method)
+    if method == "none":
         return None
     factors = getattr(latent_format, "latent_rgb_factors", None)
     return None if factors is None else Latent2RGBPreviewer(factors, getattr(latent_format, "latent_rgb_factors_bias", None))
@@ -69,10 +71,18 @@ def prepare_callback(model, steps, x0_output_dict=None):
         if x0_output_dict is not None:
             x0_output_dict["x0"] = x0
         preview = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer is not None else None
-        homes.report(step + 1, total_steps, preview)
+        progress.report_running(step + 1, total_steps, preview)
 
     return callback
 
 
 def set_preview_method(override=None):
-    """The method is each prompt's own."""
+    """What previews of Python samplers are made by from now on: a method's name, or ``default`` for the prompt's own.
+
+    Previews of native samplers go by the prompt and ``--preview-method``.
+    """
+    global _override
+    names = [method.value for method in LatentPreviewMethod]
+    if override is not None and override != "default" and override not in names:
+        raise ValueError(f"the preview method '{override}' is none of default, {', '.join(names)}")
+    _override = None if override in (None, "default") else override

@@ -134,6 +134,7 @@ def common_ksampler(
 
 
 NODE_CLASS_MAPPINGS.update(native.classes())
+NODE_DISPLAY_NAME_MAPPINGS.update(native.display_names())
 NODE_CLASS_MAPPINGS.update({"SaveImage": SaveImage, "PreviewImage": PreviewImage})
 globals().update(NODE_CLASS_MAPPINGS)
 

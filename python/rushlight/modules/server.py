@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import threading
 import uuid  # noqa: F401 - packs use server.uuid
 
-from rushlight.host import homes, loop, running, state
-
-try:
-    from aiohttp import web
-except ImportError:
-    web = None
+from rushlight.host import errors, loop, previews, running, state
 
 
 class BinaryEventTypes:
@@ -24,9 +21,15 @@ class BinaryEventTypes:
 
 
 def _need_aiohttp():
-    if web is None:
-        raise ImportError("routes of custom nodes need aiohttp: pip install aiohttp")
+    try:
+        from aiohttp import web
+    except ImportError as error:
+        raise ImportError("routes of custom nodes need aiohttp: pip install aiohttp") from error
     return web
+
+
+# Imported by whoever asks for it only.
+__getattr__ = errors.module_getattr("server", lazy={"web": _need_aiohttp})
 
 
 class _Sessions:
@@ -59,12 +62,37 @@ class _Sessions:
         return [_Session(sid) for sid in self]
 
 
+class _SessionMetadata(_Sessions):
+    """What sessions said of themselves, as a read-only mapping."""
+
+    def __getitem__(self, sid):
+        flags = state.app.session_flags(sid)
+        if flags is None:
+            raise KeyError(sid)
+        return {"feature_flags": flags}
+
+    def get(self, sid, default=None):
+        try:
+            return self[sid]
+        except KeyError:
+            return default
+
+    def items(self):
+        return [(sid, self.get(sid, {})) for sid in self]
+
+    def values(self):
+        return [entry for _, entry in self.items()]
+
+
 class _Session:
     """One connected session."""
 
     def __init__(self, sid):
         self.sid = sid
-        self.closed = False
+
+    @property
+    def closed(self):
+        return state.app.session_flags(self.sid) is None
 
     async def send_json(self, message):
         state.app.send(message["type"], message.get("data"), self.sid)
@@ -145,6 +173,36 @@ class _PromptQueue:
             state.app.free(name == "unload_models" and bool(data), name == "free_memory" and bool(data))
 
 
+class _UserManager:
+    """Users' folders. Users themselves are the server's to keep."""
+
+    def get_request_user_id(self, request):
+        import folder_paths
+
+        user = request.headers.get("comfy-user", "default") if state.options.get("args", {}).get("multi_user") else "default"
+        if folder_paths.get_public_user_directory(user) is None:
+            raise KeyError(f"there is no user {user!r}")
+        return user
+
+    def get_request_user_filepath(self, request, file, type="userdata", create_dir=True):
+        import os
+
+        import folder_paths
+
+        root = folder_paths.get_public_user_directory(self.get_request_user_id(request))
+        if type != "userdata":
+            raise KeyError(f"users have no files of type {type!r}")
+        path = root if file is None else os.path.abspath(os.path.join(root, file))
+        if os.path.commonpath((root, path)) != os.path.abspath(root):
+            return None
+        if create_dir:
+            os.makedirs(os.path.dirname(path) if file is not None else root, exist_ok=True)
+        return path
+
+    def __getattr__(self, name):
+        raise errors.ServerOwnError(f"PromptServer.instance.user_manager.{name}", "users are the server's: see GET /users")
+
+
 class _NodeReplaceManager:
     """Accepts replacements that packs register; the frontend reads them from the packs' own routes."""
 
@@ -153,6 +211,11 @@ class _NodeReplaceManager:
 
     def register(self, replacement):
         self.replacements.append(replacement)
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_once(text):
+    logging.warning("%s", text)
 
 
 class PromptServer:
@@ -164,12 +227,12 @@ class PromptServer:
         PromptServer.instance = self
         self.prompt_queue = _PromptQueue(self)
         self.sockets = _Sessions()
-        self.sockets_metadata = {}
+        self.sockets_metadata = _SessionMetadata()
         self.supports = ["custom_nodes_from_web"]
         self.number = 0
         self.on_prompt_handlers = []
         self.messages = None
-        self.user_manager = None
+        self.user_manager = _UserManager()
         self.node_replace_manager = _NodeReplaceManager()
         self._routes = None
         self._app = None
@@ -183,7 +246,7 @@ class PromptServer:
 
     @client_id.setter
     def client_id(self, value):
-        logging.debug("client_id is the running prompt's and cannot be set")
+        _warn_once("PromptServer.client_id is the running prompt's: setting it changes nothing")
 
     @property
     def last_node_id(self):
@@ -192,7 +255,7 @@ class PromptServer:
 
     @last_node_id.setter
     def last_node_id(self, value):
-        logging.debug("last_node_id is the running node's and cannot be set")
+        _warn_once("PromptServer.last_node_id is the running node's: setting it changes nothing")
 
     @property
     def last_prompt_id(self):
@@ -218,10 +281,25 @@ class PromptServer:
         """Send an event: a name with JSON data, or a number with bytes. To everyone if ``sid`` is ``None``."""
         if event == BinaryEventTypes.UNENCODED_PREVIEW_IMAGE:
             context = running.current()
-            kind, image = homes.encode_preview(data, 0 if context is None else context.preview_size)
+            kind, image = previews.encode(data, 0 if context is None else context.preview_size)
             state.app.send_preview(kind == "JPEG", image, sid)
             return
+        if event == BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA and isinstance(data, (tuple, list)):
+            self._send_preview(*data, sid)
+            return
         state.app.send(event, data, sid)
+
+    def _send_preview(self, preview, metadata, sid):
+        """A picture with JSON beside it; a client that does not take that gets the picture."""
+        context = running.current()
+        kind, image = previews.encode(preview, 0 if context is None else context.preview_size)
+        text = json.dumps({**metadata, "image_type": f"image/{kind.lower()}"}).encode()
+        for session in [sid] if sid is not None else state.app.sessions():
+            if (state.app.session_flags(session) or {}).get("supports_preview_metadata"):
+                payload = len(text).to_bytes(4, "big") + text + image
+                state.app.send(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA, payload, session)
+            else:
+                state.app.send_preview(kind == "JPEG", image, session)
 
     async def send(self, event, data, sid=None):
         self.send_sync(event, data, sid)
@@ -237,12 +315,15 @@ class PromptServer:
 
     def send_progress_text(self, text, node_id, sid=None):
         """Show a text on a node of the running prompt."""
-        context = running.current()
-        if context is None:
-            return
         if isinstance(text, (bytes, bytearray)):
             text = bytes(text).decode("utf-8", "replace")
-        context.progress_text(str(text), None if node_id is None else str(node_id), sid)
+        context, node_id = running.current(), None if node_id is None else str(node_id)
+        if context is not None:
+            context.progress_text(str(text), node_id, sid)
+            return
+        # Before the first node has run there is no prompt that it could belong to.
+        name = (node_id or "").encode()
+        state.app.send(BinaryEventTypes.TEXT, len(name).to_bytes(4, "big") + name + str(text).encode(), sid)
 
     def queue_updated(self):
         """The server tells its clients itself when the queue changes."""
@@ -292,7 +373,7 @@ class PromptServer:
         app = self.app
         under_api = _need_aiohttp().RouteTableDef()
         for route in self._routes or ():
-            if isinstance(route, web.RouteDef):
+            if isinstance(route, _need_aiohttp().RouteDef):
                 under_api.route(route.method, "/api" + route.path, **route.kwargs)(route.handler)
         for table in (under_api, self._routes):
             if table:

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use rushlight_graph::{InputType, NodeSchema};
 use rushlight_protocol::{Audience, BinaryFrame, Event, ImageFormat};
-use rushlight_runtime::{EventSink, Inputs, Node};
+use rushlight_runtime::{EventSink, Fingerprint, Inputs, Node};
 use rushlight_server::extension::{Application, ForwardAddress, ForwardTarget, Pack};
 use serde_json::{Map, json};
 
@@ -39,7 +40,26 @@ pub struct PyApp {
     options: serde_json::Value,
 }
 
+/// A call's inputs, each by the type that the schema declares.
+fn read_inputs(schema: &NodeSchema, inputs: &Bound<'_, PyDict>, memo: &Memo) -> PyResult<Inputs> {
+    let mut values = Inputs::new();
+    for (key, item) in inputs.iter() {
+        let key: String = key.extract()?;
+        let ty = match schema.find_input(&key).map(|input| &input.ty) {
+            Some(InputType::Named(name)) => name.to_string(),
+            _ => "*".into(),
+        };
+        values.insert(key, value::from_python(&item, &ty, memo)?);
+    }
+    Ok(values)
+}
+
 impl PyApp {
+    fn native(&self, name: &str) -> PyResult<Arc<dyn Node>> {
+        let node = self.app.native().get(name).cloned();
+        node.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(format!("there is no native node {name}")))
+    }
+
     /// Wraps a server; `options` is what the command line said of Python.
     pub fn new(
         app: Arc<dyn Application>,
@@ -58,11 +78,14 @@ impl PyApp {
         convert::to_python(py, &self.options)
     }
 
-    /// Adds classes: a list of adapters. Returns `[(name, exception)]` of those that cannot describe themselves.
+    /// Adds classes: a list of adapters. With `replace` they take the place of native classes of the same name, else they
+    /// stand beside them. Returns `[(name, exception)]` of those that cannot describe themselves.
+    #[pyo3(signature = (adapters, replace=false))]
     fn register<'py>(
         &self,
         py: Python<'py>,
         adapters: &Bound<'py, PyList>,
+        replace: bool,
     ) -> PyResult<Vec<(String, Py<PyAny>)>> {
         let mut failed = Vec::new();
         let mut classes: Vec<(String, Arc<dyn Node>)> = Vec::new();
@@ -74,7 +97,7 @@ impl PyApp {
             }
         }
         let prefer = self.options.get("prefer_python").and_then(serde_json::Value::as_bool).unwrap_or(false);
-        py.detach(|| self.app.register(classes, prefer));
+        py.detach(|| if replace { self.app.replace(classes) } else { self.app.register(classes, prefer) });
         Ok(failed)
     }
 
@@ -100,20 +123,12 @@ impl PyApp {
         name: &str,
         inputs: &Bound<'py, PyDict>,
     ) -> PyResult<(Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>)> {
-        let Some(node) = self.app.native().get(name).cloned() else {
-            return Err(pyo3::exceptions::PyKeyError::new_err(format!("there is no native node {name}")));
-        };
+        let node = self.native(name)?;
         let schema = py.detach(|| node.schema(self.app.host().as_ref()));
         let mut memo = Memo::new(context.get().inner().device());
-        let mut values = Inputs::new();
-        for (key, item) in inputs.iter() {
-            let key: String = key.extract()?;
-            let ty = match schema.find_input(&key).map(|input| &input.ty) {
-                Some(rushlight_graph::InputType::Named(name)) => name.to_string(),
-                _ => "*".into(),
-            };
-            values.insert(key, value::from_python(&item, &ty, &memo)?);
-        }
+        let values = read_inputs(&schema, inputs, &memo)?;
+        let values = values.to_native(&schema, context.get().inner().device());
+        let values = values.map_err(|failure| crate::error::to_python(py, failure))?;
         let ctx = context.get().inner().clone();
         let output = py.detach(|| node.execute(&ctx, &values));
         let output = output.map_err(|failure| crate::error::to_python(py, failure))?;
@@ -125,6 +140,44 @@ impl PyApp {
         let ui =
             convert::to_python(py, &output.ui.map_or(serde_json::Value::Null, serde_json::Value::Object))?;
         Ok((outputs, ui))
+    }
+
+    /// A native class's change fingerprint for the running node `context`: `("unchanged" | "value" | "changed", value)`.
+    fn native_fingerprint<'py>(
+        &self,
+        py: Python<'py>,
+        context: &Bound<'py, context::PyNodeContext>,
+        name: &str,
+        inputs: &Bound<'py, PyDict>,
+    ) -> PyResult<(&'static str, Bound<'py, PyAny>)> {
+        let node = self.native(name)?;
+        let ctx = context.get().inner().clone();
+        let schema = py.detach(|| node.schema(self.app.host().as_ref()));
+        let values = read_inputs(&schema, inputs, &Memo::new(ctx.device()))?;
+        let found = py.detach(|| node.fingerprint(&ctx, &values));
+        let none = py.None().into_bound(py);
+        Ok(match found.map_err(|failure| crate::error::to_python(py, failure))? {
+            Fingerprint::Unchanged => ("unchanged", none),
+            Fingerprint::AlwaysChanged => ("changed", none),
+            Fingerprint::Value(value) => ("value", convert::to_python(py, &value)?),
+        })
+    }
+
+    /// A native class's own validation: `None` without one, else the fault or `""` if it accepts.
+    fn native_validate(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        inputs: &Bound<'_, PyDict>,
+    ) -> PyResult<Option<String>> {
+        let node = self.native(name)?;
+        let host = self.app.host();
+        let schema = py.detach(|| node.schema(host.as_ref()));
+        let values = read_inputs(&schema, inputs, &Memo::new(&candle_core::Device::Cpu))?;
+        let answer = py.detach(|| node.validate(host.as_ref(), &values, &Map::new()));
+        // A fault without a reason must not look like none.
+        let fault = |fault: String| if fault.is_empty() { "the inputs are not valid".into() } else { fault };
+        Ok(answer.map(|answer| answer.fault.map_or_else(String::new, fault)))
     }
 
     /// Sends a named event with JSON or a numbered one with bytes; to everyone if `sid` is `None`.
@@ -152,6 +205,16 @@ impl PyApp {
     #[pyo3(signature = (key, folder, first=false))]
     fn add_model_folder(&self, py: Python<'_>, key: &str, folder: PathBuf, first: bool) {
         py.detach(|| self.app.add_model_folder(key, folder, first));
+    }
+
+    /// Replaces the folders of a model folder key and the extensions of files in them; none means every file.
+    fn set_model_folder(&self, py: Python<'_>, key: &str, folders: Vec<PathBuf>, extensions: Vec<String>) {
+        py.detach(|| self.app.set_model_folder(key, folders, extensions));
+    }
+
+    /// Moves the `input`, `output` or `temp` folder; false for another kind.
+    fn set_folder(&self, py: Python<'_>, kind: &str, folder: PathBuf) -> bool {
+        py.detach(|| self.app.set_folder(kind, folder))
     }
 
     /// Names of models in a folder key, as schemas list them.

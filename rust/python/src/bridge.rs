@@ -61,6 +61,10 @@ impl Extension for PythonExtension {
         self.told.lock().forward.clone()
     }
 
+    fn refresh(&self) {
+        self.host(|host| host.call_method0("refresh").map(drop));
+    }
+
     fn packs(&self) -> Vec<Pack> {
         self.told.lock().packs.clone()
     }

@@ -1,6 +1,7 @@
 //! The running node, as the Python modules see it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
@@ -18,12 +19,14 @@ use crate::{error, json};
 #[pyclass(frozen, module = "rushlight._rushlight", name = "NodeContext")]
 pub struct PyNodeContext {
     inner: NodeContext,
+    /// Graphs that this call has built.
+    graphs: AtomicUsize,
 }
 
 impl PyNodeContext {
     /// Wraps a context.
     pub fn new(inner: NodeContext) -> Self {
-        Self { inner }
+        Self { inner, graphs: AtomicUsize::new(0) }
     }
 
     /// The context.
@@ -134,6 +137,11 @@ impl PyNodeContext {
     /// Raises `InterruptProcessingException` if the run is to end.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
         self.inner.check().map_err(|failure| error::to_python(py, failure))
+    }
+
+    /// Numbers the graphs that this call builds to expand into: 0, 1, …
+    fn next_graph(&self) -> usize {
+        self.graphs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Ends the run at its next check.

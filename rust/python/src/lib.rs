@@ -10,6 +10,7 @@
 //! - [`foreign`]: memory of other libraries inside candle's tensors.
 //! - [`schema`]: class descriptions.
 //! - [`watch`]: ends nodes that ignore interrupts.
+//! - [`thread`]: Python's state of the server's threads.
 //! - [`error`]: exceptions as node errors and back.
 //! - [`module`]: what the module exports.
 
@@ -26,5 +27,6 @@ pub mod json;
 pub mod module;
 pub mod node;
 pub mod schema;
+pub mod thread;
 pub mod value;
 pub mod watch;

@@ -11,17 +11,17 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use rushlight_graph::parse::parse_link;
-use rushlight_graph::{NodeSchema, Prompt};
+use rushlight_graph::{InputSpec, InputType, LinkedOutput, NodeSchema, Presence, Prompt};
 use rushlight_runtime::{
     Engines, Execution, Expansion, ExpansionResult, Fingerprint, Host, Inputs, Node, NodeContext, NodeError,
-    NodeOutput, Validation,
+    NodeOutput, Object, Validation, Value,
 };
 use serde_json::{Map, Value as Json};
 
 use crate::context::PyNodeContext;
-use crate::value::{self, Memo};
+use crate::value::{self, Memo, PyValue};
 use crate::watch::{Watch, Watched};
-use crate::{error, json, schema};
+use crate::{error, json, schema, thread};
 
 /// A class and how to call it.
 pub struct PyNode {
@@ -29,14 +29,60 @@ pub struct PyNode {
     adapter: Py<PyAny>,
     outputs: Arc<Vec<OutputKind>>,
     is_async: bool,
-    /// The last schema that could be made: a class whose description fails later keeps it.
-    last: Mutex<NodeSchema>,
+    last: Mutex<Described>,
     watch: Arc<Watch>,
+}
+
+/// The last description that could be made: a class whose description fails later keeps it.
+struct Described {
+    schema: NodeSchema,
+    /// Inputs whose types have operators of their own.
+    own_types: Vec<String>,
+    /// Inputs that get values which all nodes of a run share, with their kinds.
+    shared: Vec<(String, &'static str)>,
+}
+
+/// Hidden values that nodes of one run share: what one writes into them, those after it see.
+const SHARED: [&str; 2] = ["PROMPT", "EXTRA_PNGINFO"];
+
+impl Described {
+    fn new(description: &Json) -> Self {
+        let schema = schema::from_description(description);
+        let own = description.get("own_types").and_then(Json::as_array).into_iter().flatten();
+        let own_types = own.filter_map(Json::as_str).map(str::to_owned).collect();
+        let hidden = schema.inputs.iter().filter(|input| input.presence == Presence::Hidden);
+        let shared = hidden.filter_map(|input| match &input.ty {
+            InputType::Named(kind) => {
+                let kind = SHARED.into_iter().find(|shared| *shared == kind.as_ref())?;
+                Some((input.name.to_string(), kind))
+            }
+            InputType::Choices(_) => None,
+        });
+        let shared = shared.collect();
+        Self { schema, own_types, shared }
+    }
+}
+
+/// A hidden value as the one Python object that all nodes of the run get.
+fn share(py: Python<'_>, ctx: &NodeContext, kind: &str, value: &Value) -> PyResult<Value> {
+    Ok(match value {
+        Value::Json(json) => {
+            let object = json::to_python(py, json)?.unbind();
+            ctx.run.share(kind, Value::Object(Object::foreign(kind, PyValue::new(object))))
+        }
+        Value::List(items) => {
+            let items = items.iter().map(|item| share(py, ctx, kind, item));
+            Value::List(Arc::new(items.collect::<PyResult<_>>()?))
+        }
+        other => other.clone(),
+    })
 }
 
 struct OutputKind {
     ty: String,
     is_list: bool,
+    /// Its type has operators of its own.
+    is_own_type: bool,
 }
 
 /// One call's Python arguments.
@@ -55,25 +101,36 @@ impl PyNode {
         let description = json::to_json(&adapter.call_method0("describe")?)?;
         let types: Vec<String> = adapter.getattr("output_types")?.extract()?;
         let lists: Vec<bool> = adapter.getattr("output_is_list")?.extract()?;
-        let outputs = types.into_iter().zip(lists).map(|(ty, is_list)| OutputKind { ty, is_list });
+        let own: Vec<bool> = adapter.getattr("own_output_types")?.extract()?;
+        let outputs = types.into_iter().zip(lists).zip(own);
+        let outputs = outputs.map(|((ty, is_list), is_own_type)| OutputKind { ty, is_list, is_own_type });
         Ok(Self {
             adapter: adapter.clone().unbind(),
             outputs: Arc::new(outputs.collect()),
             is_async: adapter.getattr("is_async")?.is_truthy()?,
-            last: Mutex::new(schema::from_description(&description)),
+            last: Mutex::new(Described::new(&description)),
             watch,
         })
     }
 
     fn attached<T>(&self, call: impl FnOnce(Python<'_>) -> Result<T, NodeError>) -> Result<T, NodeError> {
-        Python::try_attach(call)
+        let kept = |py: Python<'_>| {
+            thread::keep(py);
+            call(py)
+        };
+        Python::try_attach(kept)
             .unwrap_or_else(|| Err(NodeError::new("RuntimeError", "the Python interpreter has ended")))
     }
 
     fn arguments<'py>(&self, py: Python<'py>, ctx: &NodeContext, inputs: &Inputs) -> PyResult<Call<'py>> {
         let mut memo = Memo::new(ctx.device());
         let kwargs = PyDict::new(py);
+        let shared = self.last.lock().shared.clone();
         for (name, value) in inputs.iter() {
+            let value = match shared.iter().find(|(shared, _)| *shared == **name) {
+                Some((_, kind)) => &share(py, ctx, kind, value)?,
+                None => value,
+            };
             kwargs.set_item(name.as_ref(), value::to_python(py, value, &mut memo)?)?;
         }
         Ok(Call { context: Bound::new(py, PyNodeContext::new(ctx.clone()))?, kwargs, memo })
@@ -109,6 +166,14 @@ impl PyNode {
             };
             ask().map_err(|raised| error::node_error(py, raised))
         })
+    }
+
+    /// Asks the class to compare types; `None`, so that their texts are compared, if that raises.
+    fn compare(
+        &self,
+        ask: impl FnOnce(Python<'_>, &Bound<'_, PyAny>) -> PyResult<Option<bool>>,
+    ) -> Option<bool> {
+        Python::try_attach(|py| ask(py, self.adapter.bind(py)).ok()).flatten().flatten()
     }
 
     fn begin(&self, ctx: &NodeContext, inputs: &Inputs) -> Result<Receiver<Answer>, NodeError> {
@@ -149,19 +214,20 @@ impl Drop for Instance {
 impl Node for PyNode {
     fn schema(&self, _host: &dyn Host) -> NodeSchema {
         let described = Python::try_attach(|py| {
+            thread::keep(py);
             let description =
                 self.adapter.bind(py).call_method0("describe").and_then(|it| json::to_json(&it));
             description.map_err(|raised| error::node_error(py, raised))
         });
         let mut last = self.last.lock();
         match described {
-            Some(Ok(description)) => *last = schema::from_description(&description),
+            Some(Ok(description)) => *last = Described::new(&description),
             Some(Err(error)) => {
-                tracing::warn!(class = %last.name, "the class cannot describe itself any more: {error}");
+                tracing::warn!(class = %last.schema.name, "the class cannot describe itself any more: {error}");
             }
             None => {}
         }
-        last.clone()
+        last.schema.clone()
     }
 
     fn changes_freely(&self) -> bool {
@@ -202,6 +268,26 @@ impl Node for PyNode {
 
     fn engines(&self) -> Engines {
         Engines::PYTHON
+    }
+
+    fn takes(&self, spec: &InputSpec, output: LinkedOutput<'_>) -> Option<bool> {
+        if !self.last.lock().own_types.iter().any(|own| *own == *spec.name) {
+            return None;
+        }
+        let ty = output.ty.to_json();
+        self.compare(|py, adapter| {
+            let ty = json::to_python(py, &ty)?;
+            adapter.call_method1("takes", (spec.name.as_ref(), output.class, output.slot, ty))?.extract()
+        })
+    }
+
+    fn gives(&self, slot: usize, spec: &InputSpec) -> Option<bool> {
+        if !self.outputs.get(slot).is_some_and(|output| output.is_own_type) {
+            return None;
+        }
+        self.compare(|py, adapter| {
+            adapter.call_method1("gives", (slot, json::to_python(py, &spec.ty.to_json())?))?.extract()
+        })
     }
 
     fn fingerprint(&self, ctx: &NodeContext, inputs: &Inputs) -> Result<Fingerprint, NodeError> {

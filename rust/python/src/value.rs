@@ -7,17 +7,18 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use rushlight_diffusion::conditioning::Conditioning;
-use rushlight_runtime::{Audio, Blocker, DynPrompt, Latent, Object, Value};
+use rushlight_runtime::{Audio, Blocker, DynPrompt, Foreign, Latent, NodeError, Object, Value};
 use serde_json::Map;
 
 use crate::dynprompt::PyDynamicPrompt;
-use crate::{conditioning, dlpack, json};
+use crate::{conditioning, dlpack, error, json};
 
 /// A Python object on a link; released with the interpreter attached.
 pub struct PyValue(Option<Py<PyAny>>);
 
 impl PyValue {
-    fn new(object: Py<PyAny>) -> Self {
+    /// Keeps an object.
+    pub fn new(object: Py<PyAny>) -> Self {
         Self(Some(object))
     }
 
@@ -36,6 +37,71 @@ impl Drop for PyValue {
     }
 }
 
+impl Foreign for PyValue {
+    fn to_native(&self, wanted: &str, device: &Device) -> Result<Option<Value>, NodeError> {
+        let made = Python::try_attach(|py| match self.bind(py) {
+            Some(object) => to_native(&object, wanted, device),
+            None => Ok(None),
+        });
+        made.unwrap_or(Ok(None))
+    }
+}
+
+/// What a native node gets for a Python object that stayed one, on an input of type `wanted`; `None` for types that
+/// are no value of both engines.
+fn to_native(object: &Bound<'_, PyAny>, wanted: &str, device: &Device) -> Result<Option<Value>, NodeError> {
+    let raised = |raised: PyErr| error::node_error(object.py(), raised);
+    let plain = match wanted {
+        "CONDITIONING" => return conditioning::from_python(object, device).map(Some),
+        "PROMPT" | "EXTRA_PNGINFO" => return json::to_json(object).map(|it| Some(it.into())).map_err(raised),
+        // Numbers of NumPy and the like.
+        "INT" => {
+            object.extract::<i128>().or_else(|_| object.call_method0("__int__")?.extract()).map(Value::Int)
+        }
+        "FLOAT" => object.extract().map(Value::Float),
+        "BOOLEAN" => object.is_truthy().map(Value::Bool),
+        "STRING" | "COMBO" => object.extract::<String>().map(|text| Value::String(text.into())),
+        "MASK" if is_tensor(object).map_err(raised)? && rank(object).map_err(raised)? == 2 => {
+            let mask = read_tensor(object, device).map_err(raised)?;
+            return Ok(Some(Value::Mask(mask.unsqueeze(0)?)));
+        }
+        "IMAGE" | "MASK" | "SIGMAS" | "LATENT" | "AUDIO" => {
+            match from_python(object, wanted, &Memo::new(device)).map_err(raised)? {
+                Value::Object(_) => return Err(no_native_form(object, wanted)),
+                value => return Ok(Some(value)),
+            }
+        }
+        _ => return Ok(None),
+    };
+    plain.map(Some).map_err(|_| no_native_form(object, wanted))
+}
+
+/// Says why a Python object is no value of a type for native nodes.
+fn no_native_form(object: &Bound<'_, PyAny>, wanted: &str) -> NodeError {
+    let text = |made: PyResult<Bound<'_, PyAny>>| {
+        made.and_then(|it| it.str()).map(|it| it.to_string_lossy().into_owned()).ok()
+    };
+    let kind = text(object.get_type().name().map(Bound::into_any)).unwrap_or_else(|| "object".into());
+    let details = if let Ok(dict) = object.cast::<PyDict>() {
+        let keys = dict.iter().filter_map(|(key, value)| {
+            let kind = text(value.get_type().name().map(Bound::into_any))?;
+            Some(format!("'{}': {kind}", text(Ok(key))?))
+        });
+        format!(" with {{{}}}", keys.collect::<Vec<_>>().join(", "))
+    } else {
+        let shape = text(object.getattr("shape"));
+        shape.map(|shape| format!(" of shape {shape}")).unwrap_or_default()
+    };
+    NodeError::new(
+        "TypeError",
+        format!("must be {wanted} as the native engine knows it, got a {kind}{details} from Python"),
+    )
+}
+
+fn rank(object: &Bound<'_, PyAny>) -> PyResult<usize> {
+    object.getattr("shape")?.len()
+}
+
 /// A value of the native engine (a model, a sampler, …) in Python's hands: opaque, but it may travel on.
 #[pyclass(frozen, module = "rushlight._rushlight")]
 pub struct NativeValue {
@@ -43,6 +109,11 @@ pub struct NativeValue {
 }
 
 impl NativeValue {
+    /// Wraps a value.
+    pub fn new(value: Value) -> Self {
+        Self { value }
+    }
+
     /// The value.
     pub fn value(&self) -> &Value {
         &self.value
@@ -142,11 +213,11 @@ fn native_to_python<'py>(py: Python<'py>, object: &Object, value: &Value) -> PyR
     if let Some(prompt) = object.get::<DynPrompt>() {
         return Ok(Bound::new(py, PyDynamicPrompt::new(prompt.clone()))?.into_any());
     }
-    // Nodes change conditioning in place, so it is never taken to be the same again.
+    // Nodes change conditioning in place, so it is not taken to be the same again.
     if let Some(conditioning) = object.get::<Conditioning>() {
         return conditioning::to_python(py, conditioning);
     }
-    Ok(Bound::new(py, NativeValue { value: value.clone() })?.into_any())
+    Ok(Bound::new(py, NativeValue::new(value.clone()))?.into_any())
 }
 
 fn latent_to_python<'py>(py: Python<'py>, latent: &Latent) -> PyResult<Bound<'py, PyAny>> {
@@ -166,7 +237,8 @@ fn latent_to_python<'py>(py: Python<'py>, latent: &Latent) -> PyResult<Bound<'py
 
 /// The value of a Python object on an output whose declared type is `ty`.
 ///
-/// Tensors that fit their declared type cross; whatever does not fit a native type stays a Python object.
+/// Tensors that fit their declared type cross. Whatever does not fit a native type, and CONDITIONING, stays a Python
+/// object: other Python nodes get that very object, native ones what [`Foreign::to_native`] makes of it.
 ///
 /// # Errors
 /// When a tensor cannot be read.
@@ -207,11 +279,6 @@ pub fn from_python(object: &Bound<'_, PyAny>, ty: &str, memo: &Memo) -> PyResult
     {
         return Ok(value);
     }
-    if ty == "CONDITIONING"
-        && let Some(value) = conditioning::from_python(object, &memo.device)?
-    {
-        return Ok(value);
-    }
     Ok(opaque(object, ty))
 }
 
@@ -224,7 +291,7 @@ pub fn is_tensor(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn opaque(object: &Bound<'_, PyAny>, ty: &str) -> Value {
-    Value::object(ty, PyValue::new(object.clone().unbind()))
+    Value::Object(Object::foreign(ty, PyValue::new(object.clone().unbind())))
 }
 
 fn blocker_message(object: &Bound<'_, PyAny>) -> PyResult<Option<Option<String>>> {
@@ -246,8 +313,7 @@ pub fn read_tensor(object: &Bound<'_, PyAny>, device: &Device) -> PyResult<Tenso
 }
 
 fn tensor_value(object: &Bound<'_, PyAny>, ty: &str, device: &Device) -> PyResult<Option<Value>> {
-    let rank = object.getattr("shape")?.len()?;
-    let kind = match (ty, rank) {
+    let kind = match (ty, rank(object)?) {
         ("IMAGE", 4) => Value::Image,
         // Nodes give masks as `[H, W]`, too; only the batched form is what native nodes take.
         ("MASK", 3) => Value::Mask,

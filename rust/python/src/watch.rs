@@ -2,8 +2,9 @@
 //!
 //! One thread looks at the running calls a few times a second without touching Python. A call whose run was
 //! cancelled is first told (`rushlight.host.interrupts`), its user is told that it is being waited for, and after a
-//! grace its thread gets an asynchronous exception. Lock order: interpreter, then the list; the list is never held
-//! while attaching.
+//! grace, and after each further one, its thread gets an asynchronous exception; for a coroutine that is the event
+//! loop's thread, and only while that coroutine keeps the loop from going on. Lock order: interpreter, then the list;
+//! the list is never held while attaching.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,6 +17,8 @@ use rushlight_runtime::NodeContext;
 
 const TICK: Duration = Duration::from_millis(50);
 const TELL_AFTER: Duration = Duration::from_secs(1);
+/// After which a coroutine that did not block its loop is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The running calls.
 pub struct Watch {
@@ -32,12 +35,15 @@ struct Call {
     thread: Option<u64>,
     cancelled_at: Option<Instant>,
     told: bool,
-    raised: bool,
+    /// When it is to be ended, or looked at again.
+    due: Option<Instant>,
+    /// The thread that got an exception.
+    raised: Option<u64>,
 }
 
 enum Act {
     Cancel(u64, NodeContext),
-    Raise(u64),
+    Raise(u64, Option<u64>),
 }
 
 impl Watch {
@@ -71,7 +77,8 @@ impl Watch {
             thread,
             cancelled_at: None,
             told: false,
-            raised: false,
+            due: None,
+            raised: None,
         });
         Watched { id, watch: self.clone() }
     }
@@ -84,7 +91,8 @@ impl Watch {
                 acts.push(Act::Cancel(call.id, call.context.clone()));
                 continue;
             };
-            if !call.told && since.elapsed() >= TELL_AFTER {
+            // A run does not wait for its coroutines.
+            if !call.told && call.thread.is_some() && since.elapsed() >= TELL_AFTER {
                 call.told = true;
                 call.context.progress_text(&format!(
                     "Interrupting: waiting for {} to stop (it is ended after {} s)",
@@ -92,8 +100,9 @@ impl Watch {
                     self.grace.as_secs()
                 ));
             }
-            if !call.raised && call.thread.is_some() && since.elapsed() >= self.grace {
-                acts.push(Act::Raise(call.id));
+            if Instant::now() >= call.due.unwrap_or(since + self.grace) {
+                call.due = Some(Instant::now() + self.grace.max(LOOK_AGAIN));
+                acts.push(Act::Raise(call.id, call.thread));
             }
         }
         acts
@@ -109,21 +118,36 @@ impl Watch {
                     tracing::warn!("telling a Python node of an interrupt failed: {error}");
                 }
             }
-            Act::Raise(id) => {
+            Act::Raise(id, thread) => {
                 let kind = py
                     .import("rushlight.host.errors")
                     .and_then(|errors| errors.call_method0("interrupt_class"));
                 let Ok(kind) = kind else { return };
+                let thread = thread.or_else(|| blocked_thread(py, id));
                 let mut calls = self.calls.lock();
                 let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
-                let Some(thread) = call.thread else { return };
-                call.raised = true;
+                let Some(thread) = thread else {
+                    call.due = Some(Instant::now() + LOOK_AGAIN);
+                    return;
+                };
+                call.raised = Some(thread);
                 // SAFETY: attached; the exception class is kept by its module and the call is still in its thread,
                 // because leaving takes this lock.
                 unsafe { ffi::PyThreadState_SetAsyncExc(thread as std::ffi::c_long, kind.as_ptr()) };
             }
         }
     }
+}
+
+/// The event loop's thread, if the call's coroutine keeps the loop from going on.
+fn blocked_thread(py: Python<'_>, id: u64) -> Option<u64> {
+    let asked = py
+        .import("rushlight.host.interrupts")
+        .and_then(|interrupts| interrupts.call_method1("blocked_thread", (id,))?.extract());
+    asked.unwrap_or_else(|error| {
+        tracing::warn!("looking for a coroutine that blocks its loop failed: {error}");
+        None
+    })
 }
 
 /// A call in the list; must be dropped with the interpreter attached.
@@ -144,7 +168,7 @@ impl Drop for Watched {
         let mut calls = self.watch.calls.lock();
         let Some(place) = calls.iter().position(|call| call.id == self.id) else { return };
         let call = calls.swap_remove(place);
-        if let (true, Some(thread)) = (call.raised, call.thread) {
+        if let Some(thread) = call.raised {
             // SAFETY: clears an exception that was set and not yet raised; harmless if it was raised.
             unsafe { ffi::PyThreadState_SetAsyncExc(thread as std::ffi::c_long, std::ptr::null_mut()) };
         }

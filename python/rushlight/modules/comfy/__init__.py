@@ -1,5 +1,9 @@
 """``comfy``: the parts of upstream's engine that custom nodes need at import. The engine itself is native."""
 
+import sys
+
+from rushlight.host import errors
+
 _ENGINE = (
     "sd", "model_patcher", "model_base", "controlnet", "lora", "ops", "k_diffusion", "ldm", "clip_vision", "sd1_clip",
     "sdxl_clip", "model_detection", "model_sampling", "latent_formats", "conds", "hooks", "patcher_extension", "cldm",
@@ -8,12 +12,7 @@ _ENGINE = (
 )
 
 
-def __getattr__(name):
-    if name in _ENGINE:
-        from rushlight.host.errors import NodeHomeError
-
-        raise NodeHomeError(f"comfy.{name}")
-    raise AttributeError(f"module 'comfy' has no attribute '{name}'")
+__getattr__ = errors.module_getattr("comfy", _ENGINE)
 
 
 class _EngineFinder:
@@ -22,20 +21,13 @@ class _EngineFinder:
     @staticmethod
     def find_spec(fullname, path=None, target=None):
         parts = fullname.split(".")
-        if parts[0] == "comfy" and len(parts) > 1 and parts[1] in _ENGINE:
-            from rushlight.host.errors import NodeHomeError
-
-            error = NodeHomeError(fullname)
-            # Packs that make such an import optional catch ImportError.
-            raise ModuleNotFoundError(str(error), name=fullname)
+        if parts[0] != "comfy" or len(parts) < 2:
+            return None
+        if parts[1] in _ENGINE or parts[-1] in getattr(sys.modules.get(".".join(parts[:-1])), "ENGINE_NAMES", ()):
+            # An ImportError without a name: `from comfy import sd` would swallow one with it, and what it says.
+            raise errors.NodeHomeImportError(fullname)
         return None
 
 
-def _install():
-    import sys
-
-    if _EngineFinder not in sys.meta_path:
-        sys.meta_path.append(_EngineFinder)
-
-
-_install()
+if not any(finder.__name__ == "_EngineFinder" for finder in sys.meta_path if isinstance(finder, type)):
+    sys.meta_path.append(_EngineFinder)

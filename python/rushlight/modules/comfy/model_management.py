@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import gc
+import logging
 
 from rushlight.host import errors, running, state
 
@@ -384,10 +385,12 @@ def module_size(module):
 
 
 def interrupt_current_processing(value=True):
-    """End the running prompt."""
+    """End the running prompt. An interrupt cannot be taken back: the run is ending already."""
     context = running.current()
     if value and context is not None:
         context.cancel()
+    elif context is not None and context.cancelled:
+        logging.warning("comfy.model_management.interrupt_current_processing(False): the run is ending already")
 
 
 def processing_interrupted():

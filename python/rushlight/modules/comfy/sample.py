@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from rushlight.host import errors
 
-try:
-    import numpy as np
-except ImportError:
-    np = None
-
 
 def prepare_noise(latent_image, seed, noise_inds=None):
     """PyTorch's CPU noise for a latent; pictures with the same index in ``noise_inds`` get the same noise."""
@@ -29,19 +24,17 @@ def prepare_noise(latent_image, seed, noise_inds=None):
 
 
 def fix_empty_latent_channels(model, latent_image, downscale_ratio_spacial=None):
-    """Native samplers fit empty latents themselves."""
-    return latent_image
+    """An empty latent in the channels that a model takes. Native models do not say how many those are, but native samplers
+    fit empty latents themselves: such a latent stays as it is. Others would have to be converted."""
+    if bool((latent_image != 0).any()):
+        return latent_image
+    if getattr(model, "kind", None) == "MODEL":
+        return latent_image
+    raise errors.NodeHomeError("comfy.sample.fix_empty_latent_channels for a model of Python's")
 
 
-def _need(name):
-    def function(*args, **kwargs):
-        raise errors.NodeHomeError(f"comfy.sample.{name}")
-
-    function.__name__ = name
-    return function
-
-
-sample = _need("sample")
-sample_custom = _need("sample_custom")
-prepare_mask = _need("prepare_mask")
-cleanup_additional_models = _need("cleanup_additional_models")
+sample = errors.needs_engine("comfy.sample.sample")
+sample_custom = errors.needs_engine("comfy.sample.sample_custom")
+prepare_mask = errors.needs_engine("comfy.sample.prepare_mask")
+cleanup_additional_models = errors.needs_engine("comfy.sample.cleanup_additional_models")
+__getattr__ = errors.module_getattr("comfy.sample")

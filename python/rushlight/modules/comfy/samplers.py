@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable, NamedTuple
+
 from rushlight.host import errors, state
 
 
@@ -22,7 +24,18 @@ SCHEDULER_NAMES = _choices("scheduler", [
     "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic",
     "kl_optimal",
 ])
-SCHEDULER_HANDLERS: dict = dict.fromkeys(SCHEDULER_NAMES)
+class SchedulerHandler(NamedTuple):
+    """How a scheduler makes sigmas."""
+
+    handler: Callable
+    use_ms: bool = True
+
+
+SCHEDULER_HANDLERS: dict = {
+    name: SchedulerHandler(errors.needs_engine(f"comfy.samplers.SCHEDULER_HANDLERS['{name}'].handler"))
+    for name in SCHEDULER_NAMES
+}
+"""Names are kept here as in ComfyUI; native schedulers cannot be called from Python."""
 
 
 class KSampler:
@@ -57,22 +70,15 @@ class KSamplerX0Inpaint(_Engine):
     """Inpainting on the PyTorch engine."""
 
 
-def _need(name):
-    def function(*args, **kwargs):
-        raise errors.NodeHomeError(f"comfy.samplers.{name}")
-
-    function.__name__ = name
-    return function
-
-
-sample = _need("sample")
-sampling_function = _need("sampling_function")
-calculate_sigmas = _need("calculate_sigmas")
-sampler_object = _need("sampler_object")
-ksampler = _need("ksampler")
-calc_cond_batch = _need("calc_cond_batch")
-cfg_function = _need("cfg_function")
-get_area_and_mult = _need("get_area_and_mult")
-can_concat_cond = _need("can_concat_cond")
-cond_cat = _need("cond_cat")
-pre_run_control = _need("pre_run_control")
+sample = errors.needs_engine("comfy.samplers.sample")
+sampling_function = errors.needs_engine("comfy.samplers.sampling_function")
+calculate_sigmas = errors.needs_engine("comfy.samplers.calculate_sigmas")
+sampler_object = errors.needs_engine("comfy.samplers.sampler_object")
+ksampler = errors.needs_engine("comfy.samplers.ksampler")
+calc_cond_batch = errors.needs_engine("comfy.samplers.calc_cond_batch")
+cfg_function = errors.needs_engine("comfy.samplers.cfg_function")
+get_area_and_mult = errors.needs_engine("comfy.samplers.get_area_and_mult")
+can_concat_cond = errors.needs_engine("comfy.samplers.can_concat_cond")
+cond_cat = errors.needs_engine("comfy.samplers.cond_cat")
+pre_run_control = errors.needs_engine("comfy.samplers.pre_run_control")
+__getattr__ = errors.module_getattr("comfy.samplers")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 
-from rushlight.host import errors, homes, native, running
+from rushlight.host import errors, native, progress, running
 
 PROGRESS_BAR_ENABLED = True
 PROGRESS_BAR_HOOK = None
@@ -49,8 +48,7 @@ class ProgressBar:
         # A bar keeps the node it was made in, also in threads that know no node.
         context = running.current_of_caller() or self._context
         if context is not None:
-            encoded = homes.encode_preview(preview, context.preview_size)
-            context.progress(self.current, self.total, encoded, self.node_id)
+            progress.report(context, self.current, self.total, preview, self.node_id)
 
     def update(self, value):
         """Move by ``value``."""
@@ -324,10 +322,13 @@ def model_trange(*args, **kwargs):
         return range(*(value for value in args))
 
 
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    if name.startswith("UNET_MAP") or name in ("TRANSFORMER_BLOCKS", "unet_to_diffusers", "flux_to_diffusers"):
-        raise errors.NodeHomeError(f"comfy.utils.{name}")
-    logging.debug("comfy.utils has no %s", name)
-    raise AttributeError(f"module 'comfy.utils' has no attribute '{name}' in stand-alone Rushlight")
+ENGINE_NAMES = (
+    "UNET_MAP_BASIC", "UNET_MAP_ATTENTIONS", "UNET_MAP_RESNET", "TRANSFORMER_BLOCKS", "unet_to_diffusers",
+    "flux_to_diffusers", "mmdit_to_diffusers", "clip_text_transformers_convert", "auraflow_to_diffusers",
+    "tiled_scale_multidim",
+)
+"""Tables and functions of ComfyUI's engine."""
+
+# A package without modules: `from comfy.utils import UNET_MAP_BASIC` then says why it cannot.
+__path__: list = []
+__getattr__ = errors.module_getattr("comfy.utils", ENGINE_NAMES)

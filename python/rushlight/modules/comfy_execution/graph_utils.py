@@ -55,7 +55,6 @@ class GraphBuilder:
     _default_prefix_root = ""
     _default_prefix_call_index = 0
     _default_prefix_graph_index = 0
-    _run = None
 
     def __init__(self, prefix=None):
         self.prefix = GraphBuilder.alloc_prefix() if prefix is None else prefix
@@ -64,24 +63,23 @@ class GraphBuilder:
 
     @classmethod
     def set_default_prefix(cls, prefix_root, call_index, graph_index=0):
+        """What prefixes are made of where no node runs."""
         cls._default_prefix_root = prefix_root
         cls._default_prefix_call_index = call_index
         cls._default_prefix_graph_index = graph_index
 
     @classmethod
     def alloc_prefix(cls, root=None, call_index=None, graph_index=None):
-        """A prefix that no other graph of this call has."""
-        context = running.current()
-        if root is None and context is not None and context is not cls._run:
-            cls._run = context
-            cls.set_default_prefix(context.node_id, context.list_index or 0)
+        """A prefix that no other graph of the running call has."""
+        if root is None and call_index is None and graph_index is None:
+            made = running.graph_prefix()
+            if made is not None:
+                return made
         root = cls._default_prefix_root if root is None else root
         call_index = cls._default_prefix_call_index if call_index is None else call_index
-        if graph_index is None:
-            graph_index = cls._default_prefix_graph_index
-        made = f"{root}.{call_index}.{graph_index}."
+        graph_index = cls._default_prefix_graph_index if graph_index is None else graph_index
         cls._default_prefix_graph_index += 1
-        return made
+        return f"{root}.{call_index}.{graph_index}."
 
     def node(self, class_type, id=None, **kwargs):
         """A new node, or the one of that id."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 
+from rushlight.host import errors, native
+
 
 class _NativeModules:
     """Makes a module of the native classes that belong to it; other modules need ComfyUI's engine."""
@@ -13,13 +15,10 @@ class _NativeModules:
     def find_spec(cls, fullname, path=None, target=None):
         if not fullname.startswith("comfy_extras."):
             return None
-        from rushlight.host import errors, native
-
         if native.in_module(fullname):
-            return importlib.machinery.ModuleSpec(fullname, cls)
-        error = errors.NodeHomeError(fullname)
-        # Packs that make such an import optional catch ImportError.
-        raise ModuleNotFoundError(str(error), name=fullname)
+            return importlib.machinery.ModuleSpec(fullname, cls, is_package=True)
+        # An ImportError without a name: `from comfy_extras.nodes_mask import composite` would swallow one with it.
+        raise errors.NodeHomeImportError(fullname)
 
     @staticmethod
     def create_module(spec):
@@ -27,16 +26,15 @@ class _NativeModules:
 
     @staticmethod
     def exec_module(module):
-        from rushlight.host import errors, native
+        classes = native.in_module(module.__name__)
+        module.__dict__.update(classes)
+        module.__dict__["NODE_CLASS_MAPPINGS"] = dict(classes)
 
         def missing(name):
             if name.startswith("__"):
                 raise AttributeError(name)
-            raise errors.NodeHomeError(f"{module.__name__}.{name}")
+            raise errors.NodeHomeNameError(f"{module.__name__}.{name}")
 
-        classes = native.in_module(module.__name__)
-        module.__dict__.update(classes)
-        module.__dict__["NODE_CLASS_MAPPINGS"] = dict(classes)
         module.__dict__["__getattr__"] = missing
 
 

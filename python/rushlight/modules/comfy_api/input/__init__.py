@@ -1,5 +1,5 @@
 """Types of inputs."""
 
-from comfy_api.latest._types import AudioInput, LatentInput, VideoInput
+from comfy_api.latest._types import AudioInput, ImageInput, LatentInput, MaskInput, VideoInput
 
-__all__ = ["AudioInput", "LatentInput", "VideoInput"]
+__all__ = ["AudioInput", "ImageInput", "LatentInput", "MaskInput", "VideoInput"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rushlight.host import homes
+from rushlight.host import progress
 
 
 def _encode(image):
@@ -24,14 +24,14 @@ class Execution:
     """Progress of the running node, for coroutines."""
 
     async def set_progress(self, value, max_value, node_id=None, preview_image=None, ignore_size_limit=False):
-        homes.report(value, max_value, _encode(preview_image), node_id)
+        progress.report_running(value, max_value, _encode(preview_image), node_id)
 
 
 class ExecutionSync:
     """Progress of the running node."""
 
     def set_progress(self, value, max_value, node_id=None, preview_image=None, ignore_size_limit=False):
-        homes.report(value, max_value, _encode(preview_image), node_id)
+        progress.report_running(value, max_value, _encode(preview_image), node_id)
 
 
 class ComfyAPISync:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, TypedDict
 
+from rushlight.host import errors
+
 
 class AudioInput(TypedDict):
     """AUDIO."""
@@ -17,6 +19,17 @@ class LatentInput(TypedDict):
     """LATENT."""
 
     samples: Any
+
+
+ImageInput = Any
+MaskInput = Any
+
+
+class VideoComponents:
+    """Pictures and sound of a video."""
+
+    def __init__(self, images, frame_rate, audio=None, metadata=None):
+        self.images, self.frame_rate, self.audio, self.metadata = images, frame_rate, audio, metadata
 
 
 class VideoCodec(str, Enum):
@@ -47,5 +60,21 @@ class Input:
     Video = VideoInput
 
 
+class _Video(VideoInput):
+    def __init__(self, *args, **kwargs):
+        raise errors.NodeHomeError(f"comfy_api.latest.InputImpl.{type(self).__name__}")
+
+
+class VideoFromFile(_Video):
+    """A video file. ComfyUI's own code reads it: there is none stand-alone."""
+
+
+class VideoFromComponents(_Video):
+    """A video of pictures and sound. ComfyUI's own code writes it: there is none stand-alone."""
+
+
 class InputImpl:
-    """Implementations of input types that need PyAV; there are none stand-alone."""
+    """Implementations of input types."""
+
+    VideoFromFile = VideoFromFile
+    VideoFromComponents = VideoFromComponents

@@ -56,16 +56,11 @@ def _hidden(cls, name):
 
 
 def _png_metadata(cls):
-    from comfy.cli_args import args
     from PIL.PngImagePlugin import PngInfo
 
-    if args.disable_metadata:
-        return None
     metadata = PngInfo()
-    if _hidden(cls, "prompt") is not None:
-        metadata.add_text("prompt", json.dumps(_hidden(cls, "prompt")))
-    for key, value in (_hidden(cls, "extra_pnginfo") or {}).items():
-        metadata.add_text(key, json.dumps(value))
+    for key, text in _texts(cls).items():
+        metadata.add_text(key, text)
     return metadata
 
 
@@ -126,30 +121,80 @@ def _animated(images, filename_prefix, folder_type, extension, fps, **options):
 
 
 class AudioSaveHelper:
-    """Saves sounds as WAV files; other formats need PyAV, which the stand-alone home does without."""
+    """Saves sounds: WAV files with the standard library, others with PyAV where it is installed."""
 
     @staticmethod
-    def save_audio(audio, filename_prefix, folder_type, cls, format="wav", quality=None):
-        import wave
-
+    def save_audio(audio, filename_prefix, folder_type, cls, format="flac", quality="128k"):
         import numpy
 
-        if format != "wav":
-            raise ValueError(f"stand-alone Rushlight saves sound from Python as wav, not {format}")
+        write = _write_wav if format == "wav" else _encoder(format)
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, _folder(folder_type))
         waveform = audio["waveform"]
         waveform = waveform.detach().cpu().numpy() if hasattr(waveform, "detach") else numpy.asarray(waveform)
         saved = []
-        for sound in waveform:
-            file = f"{name}_{counter:05}_.wav"
-            with wave.open(os.path.join(folder, file), "wb") as out:
-                out.setnchannels(sound.shape[0])
-                out.setsampwidth(2)
-                out.setframerate(int(audio["sample_rate"]))
-                out.writeframes((numpy.clip(sound.T, -1, 1) * 32767).astype("<i2").tobytes())
+        for number, sound in enumerate(waveform):
+            file = f"{name.replace('%batch_num%', str(number))}_{counter:05}_.{format}"
+            write(os.path.join(folder, file), sound, int(audio["sample_rate"]), quality, _texts(cls))
             saved.append(SavedResult(file, subfolder, folder_type))
             counter += 1
         return saved
+
+    @staticmethod
+    def get_save_audio_ui(audio, filename_prefix, cls, format="flac", quality="128k"):
+        return SavedAudios(AudioSaveHelper.save_audio(audio, filename_prefix, FolderType.output, cls, format, quality))
+
+
+def _write_wav(path, sound, rate, quality, texts):
+    import wave
+
+    import numpy
+
+    with wave.open(path, "wb") as out:
+        out.setnchannels(sound.shape[0])
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes((numpy.clip(sound.T, -1, 1) * 32767).astype("<i2").tobytes())
+
+
+def _encoder(format):
+    codec = {"flac": "flac", "mp3": "libmp3lame", "opus": "libopus"}.get(format)
+    if codec is None:
+        raise ValueError(f"sounds are saved as wav, flac, mp3 or opus, not {format}")
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(f"saving sounds as {format} needs PyAV (pip install av); wav needs nothing") from error
+
+    def write(path, sound, rate, quality, texts):
+        import numpy
+
+        # Opus knows few rates; the codec resamples to the one that it is given.
+        target = 48000 if format == "opus" and rate not in (8000, 12000, 16000, 24000, 48000) else rate
+        layout = "mono" if sound.shape[0] == 1 else "stereo"
+        with av.open(path, "w") as container:
+            container.metadata.update(texts)
+            stream = container.add_stream(codec, rate=target, layout=layout)
+            if format != "flac" and quality and quality[-1] == "k":
+                stream.bit_rate = int(quality[:-1]) * 1000
+            frame = av.AudioFrame.from_ndarray(
+                numpy.ascontiguousarray(sound[:2], dtype=numpy.float32), format="fltp", layout=layout
+            )
+            frame.sample_rate = rate
+            for part in (frame, None):
+                container.mux(stream.encode(part))
+
+    return write
+
+
+def _texts(cls) -> dict:
+    """The prompt and the workflow, as files carry them."""
+    from comfy.cli_args import args
+
+    if args.disable_metadata:
+        return {}
+    texts = {} if _hidden(cls, "prompt") is None else {"prompt": json.dumps(_hidden(cls, "prompt"))}
+    texts.update((key, json.dumps(value)) for key, value in (_hidden(cls, "extra_pnginfo") or {}).items())
+    return texts
 
 
 def _temp_prefix(kind):
@@ -186,7 +231,7 @@ class PreviewAudio(_UI):
     """Sounds in the temp folder."""
 
     def __init__(self, audio, cls=None, **kwargs):
-        self.values = AudioSaveHelper.save_audio(audio, _temp_prefix("audio"), FolderType.temp, cls)
+        self.values = AudioSaveHelper.save_audio(audio, _temp_prefix("audio"), FolderType.temp, cls, "wav")
 
     def as_dict(self):
         return {"audio": self.values}

@@ -1,5 +1,5 @@
-"""Names of video formats."""
+"""Videos: their parts and the names of formats."""
 
-from comfy_api.latest._types import VideoCodec, VideoContainer
+from comfy_api.latest._types import VideoCodec, VideoComponents, VideoContainer
 
-__all__ = ["VideoCodec", "VideoContainer"]
+__all__ = ["VideoCodec", "VideoComponents", "VideoContainer"]

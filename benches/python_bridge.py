@@ -10,7 +10,6 @@ that pass opaque Python objects leave behind. ``--python`` names another Python 
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import shutil
 import sys
@@ -20,7 +19,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests" / "python"))
 
-from serving import EXAMPLES, Server, add_difficult_packs, node  # noqa: E402
+from serving import EXAMPLES, Server, add_difficult_packs, node, resident  # noqa: E402
 
 PACK = '''
 import json, time
@@ -139,15 +138,6 @@ def leaks(server, runs: int) -> None:
                 alive = server.get(f"/history/{ids[-1]}")[ids[-1]]["outputs"]["2"]["alive"][0]
                 print(f"after {start + 100:6} runs: {alive} objects alive, {resident(server.process.pid):.0f} MiB resident")
         print(f"{(time.perf_counter() - begun) / runs * 1e3:.2f} ms a run of two Python nodes")
-
-
-def resident(pid: int) -> float:
-    """MiB."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:
-        return 0.0
 
 
 if __name__ == "__main__":

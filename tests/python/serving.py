@@ -102,7 +102,7 @@ class Server:
     def client(self, flags=None):
         """A connected client."""
         sid = uuid.uuid4().hex
-        with connect(f"ws://127.0.0.1:{self.port}/ws?clientId={sid}", max_size=None) as socket:
+        with connect(f"ws://127.0.0.1:{self.port}/ws?clientId={sid}", max_size=None, ping_interval=None) as socket:
             if flags is not None:
                 socket.send(json.dumps({"type": "feature_flags", "data": flags}))
             yield Client(self, sid, socket)
@@ -225,3 +225,12 @@ def add_difficult_packs(nodes) -> None:
     (nodes / "web_only" / "pyproject.toml").write_text('[project]\nname = "w"\n[tool.comfy]\nweb = "js"\n')
     (nodes / "web_only" / "js").mkdir()
     (nodes / "web_only" / "js" / "w.js").write_text("// w\n")
+
+
+def resident(pid: int) -> float:
+    """MiB of memory that a process has; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0

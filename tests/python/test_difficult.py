@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from serving import Server, node
+from serving import Server, node, resident
 
 
 def still_serves(server):
@@ -138,7 +138,7 @@ def test_a_server_with_threads_and_handlers_of_packs_stops_when_told(python, tmp
 def test_opaque_objects_do_not_pile_up(examples):
     runs = int(os.environ.get("RUSHLIGHT_LEAK_RUNS", "300"))
     alive = []
-    resident = []
+    memory = []
     with examples.client() as client:
         done = threading.Event()
         for start in range(0, runs, 100):
@@ -149,21 +149,13 @@ def test_opaque_objects_do_not_pile_up(examples):
             ]
             client.frames(ids[-1], timeout=120)
             alive.append(examples.get(f"/history/{ids[-1]}")[ids[-1]]["outputs"]["2"]["alive"][0])
-            resident.append(_resident(examples.process.pid))
+            memory.append(resident(examples.process.pid))
         done.set()
-    print(f"{runs} runs: objects alive {alive[:3]}…{alive[-3:]}, resident MiB {resident[0]:.0f} → {resident[-1]:.0f}")
+    print(f"{runs} runs: objects alive {alive[:3]}…{alive[-3:]}, resident MiB {memory[0]:.0f} → {memory[-1]:.0f}")
     assert max(alive) <= 5
-    if resident[0] and runs >= 1000:
+    if memory[0] and runs >= 1000:
         # 10,000 histories are kept on disk; what stays in memory for each must be small.
-        assert resident[-1] - resident[0] < 0.05 * runs
-
-
-def _resident(pid) -> float:
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:
-        return 0.0
+        assert memory[-1] - memory[0] < 0.05 * runs
 
 
 def test_the_log_holds_what_packs_print_and_log(examples):

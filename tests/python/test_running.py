@@ -170,8 +170,8 @@ def test_prompt_handlers_change_prompts_before_validation(examples):
 
 def test_a_bare_text_as_ui_comes_out_as_letters(examples):
     with examples.client() as client:
-        run = client.run({"1": node("ExampleText", text="ab")}).ok()
-    assert run.outputs["1"]["text"] == ["ab"]
+        run = client.run({"1": node("TestBareText", text="ab")}).ok()
+    assert run.outputs["1"]["text"] == ["a", "b"]
 
 
 def test_is_changed_that_raises_counts_as_changed(examples):
@@ -203,13 +203,19 @@ def test_v3_validation_and_blocking(examples):
 
 def test_two_prompts_never_mix_their_progress(examples):
     with examples.client() as one, examples.client() as two:
-        first = one.submit({"x": node("ExampleCountSlowly", steps=5, seconds=0.01, preview=False)})
-        second = two.submit({"y": node("ExampleCountSlowly", steps=6, seconds=0.01, preview=False)})
-        frames_one, frames_two = one.frames(first), two.frames(second)
-    for frames, prompt_id in ((frames_one, first), (frames_two, second)):
-        for frame in frames:
-            if isinstance(frame, tuple) and frame[0] in ("progress", "progress_state"):
-                assert frame[1]["prompt_id"] == prompt_id
+        first = one.submit({"x": node("TestLeaveProgress", seconds=1.5)})
+        one.frames(first)
+        # What the first prompt left behind goes on while the second one runs.
+        second = two.submit({"y": node("ExampleCountSlowly", steps=10, seconds=0.1, preview=False)})
+        frames_two = two.frames(second)
+        late = one.submit({"z": node("ExampleText", text="later")})
+        frames_one = one.frames(late)
+    bars = [frame[1] for frame in frames_two if isinstance(frame, tuple) and frame[0] in ("progress", "progress_state")]
+    assert bars and {entry["prompt_id"] for entry in bars} == {second}
+    assert not any(isinstance(frame, bytes) and b"left behind" in frame for frame in frames_two)
+    left = [frame[1] for frame in frames_one if isinstance(frame, tuple) and frame[0] == "progress"]
+    assert left and {(entry["prompt_id"], entry["node"]) for entry in left} == {(first, "x")}
+    assert any(isinstance(frame, bytes) and b"left behind" in frame for frame in frames_one)
 
 
 def test_a_node_that_always_fails_never_ends_the_server(examples):

@@ -250,7 +250,10 @@ fn read_area(area: &Bound<'_, PyAny>) -> PyResult<Area> {
 }
 
 /// What the engine put into an option as an opaque value, read by `read`.
-fn read_native<K: Send + Sync + 'static, T>(value: &Bound<'_, PyAny>, read: impl FnOnce(&K) -> T) -> PyResult<T> {
+fn read_native<K: Send + Sync + 'static, T>(
+    value: &Bound<'_, PyAny>,
+    read: impl FnOnce(&K) -> T,
+) -> PyResult<T> {
     let native = value.cast::<NativeValue>().map_err(|_| not_so())?;
     match native.get().value() {
         Value::Object(object) => object.get::<K>().map(read).ok_or_else(not_so),

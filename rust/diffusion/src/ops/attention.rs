@@ -100,10 +100,10 @@ fn causal_mask(queries: usize, keys: usize, like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (1, 1, queries, keys), like.device())?)
 }
 
-/// Queries that a thread works on at a time, and keys that it compares them with at once: their scores (half a megabyte)
+/// Queries that a thread works on at a time, and keys that it compares them with at once: their scores (a quarter of a megabyte)
 /// stay in its cache, and the product packs each key for many queries.
 const QUERY_BLOCK: usize = 256;
-const KEY_BLOCK: usize = 512;
+const KEY_BLOCK: usize = 256;
 
 /// Block by block: scores, their part of the softmax and of the weighted sum of the values, before the next block's
 /// scores overwrite them ("online softmax": Milakov and Gimelshein 2018; "FlashAttention": Dao et al. 2022). Heads are

@@ -102,7 +102,9 @@ class Server:
     def client(self, flags=None):
         """A connected client."""
         sid = uuid.uuid4().hex
-        with connect(f"ws://127.0.0.1:{self.port}/ws?clientId={sid}", max_size=None, ping_interval=None) as socket:
+        # A client that does not read goes on hearing pongs, and is not ended for that it does not answer pings.
+        options = {"max_size": None, "max_queue": None, "ping_interval": None}
+        with connect(f"ws://127.0.0.1:{self.port}/ws?clientId={sid}", **options) as socket:
             if flags is not None:
                 socket.send(json.dumps({"type": "feature_flags", "data": flags}))
             yield Client(self, sid, socket)

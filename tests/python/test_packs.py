@@ -1,7 +1,7 @@
 """Published packs of nodes, loaded as they are: ``RUSHLIGHT_TEST_PACKS=1`` downloads them from PyPI.
 
-All of them are permissively licensed. Two wheels leave out the file in their source tree that names their classes;
-the lines that it needs are here.
+All of them are permissively licensed. One wheel leaves out the file in its source tree that names its classes; the
+line that it needs is here. The others are the published files as they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 from PIL import Image
@@ -29,13 +28,14 @@ PACKS = {
     "comfyui-arc-save==1.1.1": (
         "MIT", "nodes", "arc/nodes", "from .nodes.arc_save import NODE_CLASS_MAPPINGS\n", 1,
     ),
-    "comfyui-siberianodes==1.0.0": (
-        "MIT", "utils", "siberia/utils", "from .utils import UTIL_NODE_CLASS_MAPPINGS as NODE_CLASS_MAPPINGS\n", 1,
-    ),
+    "comfyui-siberianodes==1.0.0": ("MIT", "comfyui_siberianodes-1.0.0", "comfyui_siberianodes", None, 5),
+    "zmongo-nodes==0.1.3": ("Apache-2.0", ".", "zmongo_nodes", None, 91),
 }
+# The wheel is not the whole pack: the source distribution is.
+SOURCES = ["comfyui-siberianodes==1.0.0"]
 NEEDS = [
     "fluxflow", "orbitquant", "kumiho", "diffusers", "grpcio", "protobuf", "importlib_metadata", "zipp", "requests",
-    "urllib3", "idna", "certifi", "charset_normalizer",
+    "urllib3", "idna", "certifi", "charset_normalizer", "ollama", "httpx", "httpcore", "h11", "anyio", "sniffio",
 ]
 
 
@@ -45,18 +45,20 @@ def downloaded(tmp_path_factory):
     base = tmp_path_factory.mktemp("packs")
     wheels, packs, needs = base / "wheels", base / "custom_nodes", base / "needs"
     pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "download", "-q", "--no-deps", "-d", str(wheels), *PACKS], check=True)
+    download = [*pip, "download", "-q", "--no-deps", "-d", str(wheels)]
+    subprocess.run([*download, *(name for name in PACKS if name not in SOURCES)], check=True)
+    subprocess.run([*download, "--no-binary", ",".join(name.split("==")[0] for name in SOURCES), *SOURCES], check=True)
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", str(needs), *NEEDS], check=True)
     for name, (_, inside, folder, init, _) in PACKS.items():
-        wheel = next(wheels.glob(name.split("==")[0].replace("-", "_") + "-*.whl"))
-        unpacked = base / "unpacked" / wheel.stem
-        zipfile.ZipFile(wheel).extractall(unpacked)
+        archive = next(wheels.glob(name.split("==")[0].replace("-", "_") + "-*"))
+        unpacked = base / "unpacked" / name
+        shutil.unpack_archive(archive, unpacked, "gztar" if name in SOURCES else "zip")
         shutil.copytree(unpacked / inside, packs / folder)
-        if init is None:
-            # They import themselves by name, too.
-            shutil.copytree(unpacked / inside, needs / inside)
-        else:
+        if init is not None:
             (packs / folder).parent.joinpath("__init__.py").write_text(init)
+        elif name not in SOURCES and inside != ".":
+            # They import themselves by name, too.
+            shutil.copytree(unpacked / inside, needs / inside, dirs_exist_ok=True)
     return packs, needs
 
 

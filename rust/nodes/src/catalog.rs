@@ -39,7 +39,12 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     audio::register(registry);
     regex::register(registry);
     logic::register(registry);
-    model::loaders::register(registry, settings);
+    let mut loaders = model::loader::Loaders::new(registry, settings);
+    model::loaders::register(&mut loaders);
+    model::part_loaders::register(&mut loaders);
+    model::control::register_loaders(&mut loaders);
+    model::vision::register_loaders(&mut loaders);
+    model::clip::register_loaders(&mut loaders);
     model::clip::register(registry);
     model::vae::register(registry);
     model::vision::register(registry);

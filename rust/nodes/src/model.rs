@@ -1,7 +1,7 @@
 //! Nodes around models: loading, text encoding, autoencoding, sampling, and the objects that flow between them.
 //!
 //! - [`objects`]: MODEL, CLIP, VAE and CONDITIONING values.
-//! - [`residency`]: loaded files, shared by loaders; [`resident`]: how much memory they take.
+//! - [`residency`]: loaded files, shared by loaders; [`resident`]: how much memory they take; [`loader`]: classes that use them.
 //! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`], [`vision`]: the nodes.
 
 pub(crate) mod clip;
@@ -10,6 +10,7 @@ pub(crate) mod control;
 pub(crate) mod custom_sampling;
 pub(crate) mod embeddings;
 pub(crate) mod guidance;
+pub(crate) mod loader;
 pub(crate) mod loaders;
 pub(crate) mod merging;
 pub(crate) mod objects;

@@ -1,11 +1,12 @@
-//! What each format computes. Everything is `f32` on the CPU; the caller casts the result back.
+//! What each format computes. Everything is `f32` on the CPU; the caller casts the result back. Until then an adapter's
+//! tensors are the file's.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::weights::{Patch, StateDict};
+use crate::weights::{Entry, Patch, StateDict};
 
 /// The tensor of a module that is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub(super) enum Target {
 pub(super) struct Adapter {
     delta: Option<Delta>,
     /// Magnitudes of DoRA (Liu et al., arXiv 2402.09353): `[out, 1…]` or `[1, in…]`.
-    dora_scale: Option<Tensor>,
+    dora_scale: Option<Entry>,
     /// Added to the bias.
-    bias: Option<Tensor>,
+    bias: Option<Entry>,
 }
 
 /// A change of a weight, before strength.
@@ -31,23 +32,71 @@ pub(super) struct Adapter {
 enum Delta {
     /// LoRA (Hu et al., arXiv 2106.09685): `scale · up · down`, through `mid` for Tucker-decomposed
     /// convolutions.
-    LowRank { up: Tensor, down: Tensor, mid: Option<Tensor>, scale: f64 },
+    LowRank { up: Entry, down: Entry, mid: Option<Entry>, scale: f64 },
     /// LoHa (arXiv 2108.06098): the element-wise product of two low-rank products.
-    Hadamard { first: [Tensor; 2], second: [Tensor; 2], cores: Option<[Tensor; 2]>, scale: f64 },
+    Hadamard { first: [Entry; 2], second: [Entry; 2], cores: Option<[Entry; 2]>, scale: f64 },
     /// LoKr (Yeh et al., arXiv 2309.14859): a Kronecker product.
-    Kronecker { first: Tensor, second: Tensor, scale: f64 },
+    Kronecker { first: Factor, second: Factor, scale: f64 },
     /// The difference itself.
-    Full(Tensor),
+    Full(Entry),
+}
+
+/// A factor of a Kronecker product: whole, or itself a product through an optional core.
+#[derive(Debug)]
+enum Factor {
+    Whole(Entry),
+    Product { a: Entry, b: Entry, core: Option<Entry> },
+}
+
+/// The numbers of an adapter's tensor.
+fn wide(entry: &Entry) -> Result<Tensor> {
+    let tensor = entry.tensor(DType::F32, &Device::Cpu)?;
+    entry.release();
+    Ok(tensor)
+}
+
+/// The first dimension of a low-rank factor's second matrix.
+fn rank(entry: &Entry) -> usize {
+    entry.shape().first().copied().unwrap_or(1)
+}
+
+impl Factor {
+    /// The factor called `name` (`lokr_w1`, `lokr_w2`).
+    fn new(
+        name: &str,
+        get: impl Fn(&str) -> Option<Entry>,
+        need: impl Fn(&str) -> Result<Entry>,
+    ) -> Result<Self> {
+        if let Some(whole) = get(name) {
+            return Ok(Self::Whole(whole));
+        }
+        let core = get(&name.replace('w', "t"));
+        Ok(Self::Product { a: need(&format!("{name}_a"))?, b: need(&format!("{name}_b"))?, core })
+    }
+
+    /// The rank of a product.
+    fn rank(&self) -> Option<usize> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Product { b, .. } => Some(rank(b)),
+        }
+    }
+
+    fn compute(&self) -> Result<Tensor> {
+        match self {
+            Self::Whole(whole) => wide(whole),
+            Self::Product { a, b, core: Some(core) } => through_core(&wide(core)?, &wide(a)?, &wide(b)?),
+            Self::Product { a, b, core: None } => Ok(wide(a)?.matmul(&wide(b)?)?),
+        }
+    }
 }
 
 impl Adapter {
     /// Reads an adapter from its tensors by role; `None` when there is no complete one.
     pub(super) fn new(stem: &str, tensors: &StateDict) -> Result<Option<Self>> {
-        let get = |role: &str| -> Result<Option<Tensor>> {
-            tensors.get(role).map(|entry| entry.tensor(DType::F32, &Device::Cpu)).transpose()
-        };
-        let need = |role: &str| -> Result<Tensor> {
-            get(role)?.ok_or_else(|| Error::MissingTensor {
+        let get = |role: &str| tensors.get(role).cloned();
+        let need = |role: &str| -> Result<Entry> {
+            get(role).ok_or_else(|| Error::MissingTensor {
                 key: format!("{stem} ({role})"),
                 what: "the LoRA file".to_string(),
             })
@@ -60,43 +109,22 @@ impl Adapter {
 
         let delta = if tensors.contains("up") || tensors.contains("down") {
             let (up, down) = (need("up")?, need("down")?);
-            let scale = scale(down.dim(0)?);
-            Some(Delta::LowRank { up, down, mid: get("mid")?, scale })
+            let scale = scale(rank(&down));
+            Some(Delta::LowRank { up, down, mid: get("mid"), scale })
         } else if tensors.contains("hada_w1_a") {
             let first = [need("hada_w1_a")?, need("hada_w1_b")?];
             let second = [need("hada_w2_a")?, need("hada_w2_b")?];
-            let cores = match (get("hada_t1")?, get("hada_t2")?) {
-                (Some(first), Some(second)) => Some([first, second]),
-                _ => None,
-            };
-            let scale = scale(first[1].dim(0)?);
+            let cores = get("hada_t1").zip(get("hada_t2")).map(<[Entry; 2]>::from);
+            let scale = scale(rank(&first[1]));
             Some(Delta::Hadamard { first, second, cores, scale })
         } else if tensors.contains("lokr_w1") || tensors.contains("lokr_w1_a") {
-            let mut rank = None;
-            let first = match get("lokr_w1")? {
-                Some(first) => first,
-                None => {
-                    let (a, b) = (need("lokr_w1_a")?, need("lokr_w1_b")?);
-                    rank = Some(b.dim(0)?);
-                    a.matmul(&b)?
-                }
-            };
-            let second = match (get("lokr_w2")?, get("lokr_t2")?) {
-                (Some(second), _) => second,
-                (None, core) => {
-                    let (a, b) = (need("lokr_w2_a")?, need("lokr_w2_b")?);
-                    rank = Some(b.dim(0)?);
-                    match core {
-                        Some(core) => through_core(&core, &a, &b)?,
-                        None => a.matmul(&b)?,
-                    }
-                }
-            };
-            Some(Delta::Kronecker { first, second, scale: rank.map_or(1.0, scale) })
+            let (first, second) = (Factor::new("lokr_w1", get, need)?, Factor::new("lokr_w2", get, need)?);
+            let scale = second.rank().or(first.rank()).map_or(1.0, scale);
+            Some(Delta::Kronecker { first, second, scale })
         } else {
-            get("diff")?.map(Delta::Full)
+            get("diff").map(Delta::Full)
         };
-        let adapter = Self { delta, dora_scale: get("dora_scale")?, bias: get("diff_b")? };
+        let adapter = Self { delta, dora_scale: get("dora_scale"), bias: get("diff_b") };
         Ok((adapter.delta.is_some() || adapter.bias.is_some()).then_some(adapter))
     }
 
@@ -125,7 +153,7 @@ impl Patch for AdapterPatch {
         let adapter = &self.adapter;
         let delta = match (self.target, &adapter.delta, &adapter.bias) {
             (Target::Weight, Some(delta), _) => delta.compute()?,
-            (Target::Bias, _, Some(bias)) => bias.clone(),
+            (Target::Bias, _, Some(bias)) => wide(bias)?,
             _ => return Ok(weight.clone()),
         };
         if delta.elem_count() != weight.elem_count() {
@@ -134,7 +162,7 @@ impl Patch for AdapterPatch {
         }
         let delta = delta.reshape(weight.dims())?;
         match (&adapter.dora_scale, self.target) {
-            (Some(magnitudes), Target::Weight) => decompose(weight, &delta, magnitudes, strength),
+            (Some(magnitudes), Target::Weight) => decompose(weight, &delta, &wide(magnitudes)?, strength),
             _ => Ok((weight + (delta * strength)?)?),
         }
     }
@@ -145,20 +173,18 @@ impl Delta {
     fn compute(&self) -> Result<Tensor> {
         match self {
             Self::LowRank { up, down, mid, scale } => {
+                let (up, down) = (wide(up)?.flatten_from(1)?, wide(down)?.flatten_from(1)?);
                 let product = match mid {
-                    Some(mid) => {
-                        let (up, down) = (up.flatten_from(1)?, down.flatten_from(1)?);
-                        through_core(mid, &up, &down)?
-                    }
-                    None => up.flatten_from(1)?.matmul(&down.flatten_from(1)?)?,
+                    Some(mid) => through_core(&wide(mid)?, &up, &down)?,
+                    None => up.matmul(&down)?,
                 };
                 Ok((product * *scale)?)
             }
             Self::Hadamard { first, second, cores, scale } => {
-                let product = |[a, b]: &[Tensor; 2], core: Option<&Tensor>| match core {
+                let product = |[a, b]: &[Entry; 2], core: Option<&Entry>| match core {
                     // In these files the first factor belongs to the outputs and is stored transposed.
-                    Some(core) => through_core(core, &a.t()?.contiguous()?, b),
-                    None => Ok(a.matmul(b)?),
+                    Some(core) => through_core(&wide(core)?, &wide(a)?.t()?.contiguous()?, &wide(b)?),
+                    None => Ok(wide(a)?.matmul(&wide(b)?)?),
                 };
                 let [first_core, second_core] = match cores {
                     Some([first, second]) => [Some(first), Some(second)],
@@ -167,8 +193,10 @@ impl Delta {
                 let product = (product(first, first_core)? * product(second, second_core)?)?;
                 Ok((product * *scale)?)
             }
-            Self::Kronecker { first, second, scale } => Ok((kronecker(first, second)? * *scale)?),
-            Self::Full(difference) => Ok(difference.clone()),
+            Self::Kronecker { first, second, scale } => {
+                Ok((kronecker(&first.compute()?, &second.compute()?)? * *scale)?)
+            }
+            Self::Full(difference) => wide(difference),
         }
     }
 }

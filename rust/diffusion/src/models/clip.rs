@@ -124,8 +124,7 @@ impl ClipText {
     /// Tokens and their places, `[B, T, C]`.
     fn embed(&self, chunks: &[Vec<Token>]) -> Result<Tensor> {
         let places = chunks.first().map_or(0, Vec::len);
-        let table = self.token_embedding.table();
-        let (rows, width) = table.dims2()?;
+        let (rows, width) = (self.token_embedding.rows(), self.token_embedding.width());
         if places == 0 || places > self.position_embedding.dim(0)? || chunks.iter().any(|c| c.len() != places)
         {
             let found: Vec<usize> = chunks.iter().map(Vec::len).collect();
@@ -152,7 +151,7 @@ impl ClipText {
                 }
             }
         }
-        let ids = Tensor::from_vec(ids, (chunks.len(), places), table.device())?;
+        let ids = Tensor::from_vec(ids, (chunks.len(), places), self.token_embedding.device())?;
         let mut x = self.token_embedding.forward(&ids)?;
         for (row, place, vector) in vectors {
             let vector = vector.to_dtype(x.dtype())?.to_device(x.device())?.reshape((1, 1, width))?;

@@ -1,16 +1,16 @@
 //! The layers that every model is made of. Each reads its sizes from its tensors.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::ops;
+use crate::ops::{self, Weight};
 use crate::weights::Weights;
 
 /// `x · Wᵀ + b` over the last dimension.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `[out, in]`
-    weight: Tensor,
+    weight: Weight,
     /// `[out]`
     bias: Option<Tensor>,
 }
@@ -26,22 +26,22 @@ impl Linear {
         let weight = match shape.as_slice() {
             [_, _] => weights.get_stored("weight")?,
             [out, input, rest @ ..] if rest.iter().all(|&d| d == 1) => {
-                weights.get_stored("weight")?.reshape((*out, *input))?
+                weights.get_stored("weight")?.reshape(&[*out, *input])?
             }
             _ => return Err(wrong_shape(weights, shape, "a matrix")),
         };
-        let bias = optional_bias(weights, weight.dim(0)?)?;
+        let bias = optional_bias(weights, weight.dim(0))?;
         Ok(Self { weight, bias })
     }
 
     /// A layer from its tensors, `weight` `[out, in]`.
     pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight: weight.into(), bias }
     }
 
     /// Width of what comes out.
     pub fn out_features(&self) -> usize {
-        self.weight.dim(0).unwrap_or(0)
+        self.weight.dim(0)
     }
 
     /// `[…, in]` to `[…, out]`.
@@ -57,7 +57,7 @@ impl Linear {
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     /// `[out, in, kh, kw]`
-    weight: Tensor,
+    weight: Weight,
     /// `[out]`
     bias: Option<Tensor>,
     stride: usize,
@@ -83,16 +83,16 @@ impl Conv2d {
         let weight = match shape.as_slice() {
             [_, _, _, _] => weights.get_stored("weight")?,
             // Some files keep 1×1 convolutions as matrices.
-            [out, input] => weights.get_stored("weight")?.reshape((*out, *input, 1, 1))?,
+            [out, input] => weights.get_stored("weight")?.reshape(&[*out, *input, 1, 1])?,
             _ => return Err(wrong_shape(weights, shape, "four dimensions")),
         };
-        let bias = optional_bias(weights, weight.dim(0)?)?;
+        let bias = optional_bias(weights, weight.dim(0))?;
         Ok(Self { weight, bias, stride, padding })
     }
 
     /// Number of channels that come out.
     pub fn out_channels(&self) -> usize {
-        self.weight.dim(0).unwrap_or(0)
+        self.weight.dim(0)
     }
 
     /// `[B, in, H, W]` to `[B, out, H', W']`.
@@ -191,7 +191,8 @@ impl LayerNorm {
 /// Rows of a table by id.
 #[derive(Debug, Clone)]
 pub struct Embedding {
-    table: Tensor,
+    /// `[rows, C]`
+    table: Weight,
     /// What rows are computed with; the table may be kept in fewer bits.
     dtype: DType,
 }
@@ -200,14 +201,28 @@ impl Embedding {
     /// Reads `weight`, `[rows, C]`.
     ///
     /// # Errors
-    /// When it is missing.
+    /// When it is missing or no table.
     pub fn new(weights: &Weights) -> Result<Self> {
-        Ok(Self { table: weights.get_stored("weight")?, dtype: weights.dtype() })
+        let table = weights.get_stored("weight")?;
+        match table.dims() {
+            [_, _] => Ok(Self { table, dtype: weights.dtype() }),
+            _ => Err(wrong_shape(weights, table.dims().to_vec(), "a matrix")),
+        }
     }
 
-    /// The table, `[rows, C]`.
-    pub fn table(&self) -> &Tensor {
-        &self.table
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.table.dim(0)
+    }
+
+    /// Width of a row, `C`.
+    pub fn width(&self) -> usize {
+        self.table.dim(1)
+    }
+
+    /// Where the table is.
+    pub fn device(&self) -> &Device {
+        self.table.device()
     }
 
     /// `[…]` of `u32` to `[…, C]`.
@@ -215,11 +230,9 @@ impl Embedding {
     /// # Errors
     /// When an id is beyond the table.
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        let width = self.table.dim(1)?;
         let mut shape = ids.dims().to_vec();
-        shape.push(width);
-        let rows = self.table.index_select(&ids.flatten_all()?, 0)?;
-        Ok(rows.to_dtype(self.dtype)?.reshape(shape)?)
+        shape.push(self.width());
+        Ok(self.table.rows(&ids.flatten_all()?)?.wide(self.dtype)?.reshape(shape)?)
     }
 }
 

@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::Weight;
 use super::cpu::{self, Place, SharedBuffer};
 use crate::error::{Error, Result};
 
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 /// When the shapes do not go together.
 pub fn conv2d(
     x: &Tensor,
-    weight: &Tensor,
+    weight: &Weight,
     bias: Option<&Tensor>,
     stride: usize,
     padding: usize,
@@ -23,7 +24,7 @@ pub fn conv2d(
         let wide = conv2d(&x.to_dtype(DType::F32)?, weight, bias.as_ref(), stride, padding)?;
         return Ok(wide.to_dtype(x.dtype())?);
     }
-    let weight = &cpu::widened(x, weight)?;
+    let weight = &weight.wide(x.dtype())?;
     if !cpu::is_f32_on_cpu(&[x, weight]) {
         let y = x.conv2d(weight, padding, stride, 1, 1)?;
         return Ok(match bias {
@@ -246,7 +247,7 @@ mod tests {
             let bias = Tensor::arange(0f32, out as f32, &Device::Cpu).unwrap();
             let expected = x.conv2d(&weight, padding, stride, 1, 1).unwrap();
             let expected = expected.broadcast_add(&bias.reshape((1, out, 1, 1)).unwrap()).unwrap();
-            let found = conv2d(&x, &weight, Some(&bias), stride, padding).unwrap();
+            let found = conv2d(&x, &weight.into(), Some(&bias), stride, padding).unwrap();
             assert_eq!(found.dims(), expected.dims());
             let worst = (found - expected).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap();
             assert!(worst.to_scalar::<f32>().unwrap() < 1e-4);
@@ -257,6 +258,6 @@ mod tests {
     fn a_picture_smaller_than_the_kernel_is_an_error() {
         let x = Tensor::zeros((1, 1, 2, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
         let weight = Tensor::zeros((1, 1, 3, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
-        assert!(conv2d(&x, &weight, None, 1, 0).is_err());
+        assert!(conv2d(&x, &weight.into(), None, 1, 0).is_err());
     }
 }

@@ -3,9 +3,6 @@
 
 use candle_core::{DType, Device, Storage, Tensor};
 use gemm::Parallelism;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
@@ -18,40 +15,6 @@ pub(super) fn is_f32_on_cpu(tensors: &[&Tensor]) -> bool {
 /// faster than products of narrow numbers, and there are none of `bf16`.
 pub(super) fn is_narrow_on_cpu(tensor: &Tensor) -> bool {
     matches!(tensor.dtype(), DType::F16 | DType::BF16) && matches!(tensor.device(), Device::Cpu)
-}
-
-/// Numbers that a thread widens at a time.
-const WIDEN_BLOCK: usize = 1 << 16;
-
-/// `weight` in the type of `x`. Weights may be kept in fewer bits than are computed with; the wide copy lives for one
-/// operation only.
-pub(super) fn widened(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    if x.dtype() == weight.dtype() {
-        return Ok(weight.clone());
-    }
-    let narrow = matches!(weight.dtype(), DType::F16 | DType::BF16);
-    if !narrow || x.dtype() != DType::F32 || !matches!(weight.device(), Device::Cpu) {
-        return Ok(weight.to_dtype(x.dtype())?);
-    }
-    let weight = weight.contiguous()?;
-    let (storage, layout) = weight.storage_and_layout();
-    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
-        return Ok(weight.to_dtype(DType::F32)?);
-    };
-    let mut wide = vec![0f32; end - start];
-    match weight.dtype() {
-        DType::F16 => {
-            let narrow = storage.as_slice::<f16>()?.get(start..end).unwrap_or_default();
-            let blocks = wide.par_chunks_mut(WIDEN_BLOCK).zip(narrow.par_chunks(WIDEN_BLOCK));
-            blocks.for_each(|(wide, narrow)| narrow.convert_to_f32_slice(wide));
-        }
-        _ => {
-            let narrow = storage.as_slice::<bf16>()?.get(start..end).unwrap_or_default();
-            let blocks = wide.par_chunks_mut(WIDEN_BLOCK).zip(narrow.par_chunks(WIDEN_BLOCK));
-            blocks.for_each(|(wide, narrow)| narrow.convert_to_f32_slice(wide));
-        }
-    }
-    Ok(Tensor::from_vec(wide, weight.shape(), &Device::Cpu)?)
 }
 
 /// Calls `f` with the numbers of contiguous `f32` tensors on the CPU.
@@ -249,18 +212,6 @@ pub(super) use vectorised;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn narrow_weights_are_widened_exactly() {
-        let x = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
-        let values = Tensor::arange(-300f32, 300.0, &Device::Cpu).unwrap().affine(0.37, 0.1).unwrap();
-        for dtype in [DType::F16, DType::BF16, DType::F32] {
-            let narrow = values.to_dtype(dtype).unwrap().reshape((20, 30)).unwrap();
-            let wide = widened(&x, &narrow).unwrap();
-            let expected = narrow.to_dtype(DType::F32).unwrap();
-            assert_eq!(wide.to_vec2::<f32>().unwrap(), expected.to_vec2::<f32>().unwrap());
-        }
-    }
 
     #[test]
     fn exponentials_and_gelus_are_accurate_in_single_precision() {

@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::Weight;
 use super::cpu::{self, Place, SharedBuffer};
 use crate::error::{Error, Result};
 
@@ -10,8 +11,10 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// When the shapes do not go together.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (out, width) = weight.dims2()?;
+pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
+    let [out, width] = *weight.dims() else {
+        return Err(Error::shape("weight of a linear layer", "[out, in]", weight.dims()));
+    };
     let mut shape = x.dims().to_vec();
     match shape.last_mut() {
         Some(last) if *last == width && width > 0 => *last = out,
@@ -22,7 +25,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         return Ok(linear(&x.to_dtype(DType::F32)?, weight, bias.as_ref())?.to_dtype(x.dtype())?);
     }
     let rows = x.elem_count() / width;
-    let weight = &cpu::widened(x, weight)?;
+    let weight = &weight.wide(x.dtype())?;
     if cpu::is_f32_on_cpu(&[x, weight]) {
         let (x, weight) = (x.contiguous()?, weight.contiguous()?);
         let bias = bias.map(|b| b.flatten_all()?.to_vec1::<f32>()).transpose()?.unwrap_or_default();
@@ -115,8 +118,8 @@ mod tests {
         let x = Tensor::randn(0f32, 1.0, (2, 5, 8), &Device::Cpu).unwrap();
         let w = Tensor::randn(0f32, 1.0, (6, 8), &Device::Cpu).unwrap();
         let b = Tensor::randn(0f32, 1.0, 6, &Device::Cpu).unwrap();
-        let general = linear(&wide(&x), &wide(&w), Some(&wide(&b))).unwrap();
-        assert!(worst(&linear(&x, &w, Some(&b)).unwrap(), &general) < 1e-5);
+        let general = linear(&wide(&x), &wide(&w).into(), Some(&wide(&b))).unwrap();
+        assert!(worst(&linear(&x, &w.into(), Some(&b)).unwrap(), &general) < 1e-5);
         assert!(worst(&geglu(&x).unwrap(), &geglu(&wide(&x)).unwrap()) < 1e-5);
     }
 
@@ -125,10 +128,10 @@ mod tests {
         let x = Tensor::randn(0f32, 1.0, (2, 5, 8), &Device::Cpu).unwrap();
         let w = Tensor::randn(0f32, 1.0, (6, 8), &Device::Cpu).unwrap();
         let b = Tensor::randn(0f32, 1.0, 6, &Device::Cpu).unwrap();
-        let wide = linear(&x, &w, Some(&b)).unwrap();
+        let wide = linear(&x, &w.clone().into(), Some(&b)).unwrap();
         for dtype in [DType::F16, DType::BF16] {
             let narrow = |t: &Tensor| t.to_dtype(dtype).unwrap();
-            let y = linear(&narrow(&x), &narrow(&w), Some(&narrow(&b))).unwrap();
+            let y = linear(&narrow(&x), &narrow(&w).into(), Some(&narrow(&b))).unwrap();
             assert_eq!(y.dtype(), dtype);
             let worst = (y.to_dtype(DType::F32).unwrap() - &wide).unwrap().abs().unwrap().max_all().unwrap();
             assert!(worst.to_scalar::<f32>().unwrap() < 0.1);
@@ -139,6 +142,6 @@ mod tests {
     fn a_wrong_width_is_an_error() {
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
         let w = Tensor::zeros((6, 4), DType::F32, &Device::Cpu).unwrap();
-        assert!(linear(&x, &w, None).is_err());
+        assert!(linear(&x, &w.into(), None).is_err());
     }
 }

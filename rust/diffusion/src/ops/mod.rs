@@ -6,11 +6,13 @@ mod conv;
 mod cpu;
 mod linear;
 mod norm;
+mod weight;
 
 pub use attention::{Mask, attention, attention_received};
 pub use conv::conv2d;
 pub use linear::{geglu, linear};
 pub use norm::{group_norm, layer_norm};
+pub use weight::Weight;
 
 /// A function applied to every element after an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

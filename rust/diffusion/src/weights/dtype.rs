@@ -85,6 +85,20 @@ impl FileDtype {
         matches!(self, Self::F8E4M3 | Self::F8E5M2 | Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 
+    /// Whether the elements are floating-point numbers of one byte.
+    pub fn is_eight_bit_float(self) -> bool {
+        matches!(self, Self::F8E4M3 | Self::F8E5M2)
+    }
+
+    /// The largest number of an eight-bit float type, which the others are far from.
+    pub(crate) fn greatest(self) -> f32 {
+        match self {
+            Self::F8E4M3 => 448.0,
+            Self::F8E5M2 => 57344.0,
+            _ => f32::INFINITY,
+        }
+    }
+
     /// The compute type nearest to the stored one: what "keep the file's precision" means.
     pub fn compute_dtype(self) -> DType {
         match self {
@@ -175,11 +189,12 @@ pub(crate) fn from_f32(values: &[f32], dtype: FileDtype) -> Vec<u8> {
 /// Numbers rounded to the nearest of an eight-bit float type, ties to even. What is too large becomes NaN in E4M3,
 /// which has no infinity, and infinite in E5M2, as PyTorch's casts do.
 pub(crate) fn to_eight_bits(values: &[f32], dtype: FileDtype) -> Vec<u8> {
-    // Mantissa bits, exponent bias, largest finite value.
-    let (mantissa, bias, greatest, beyond) = match dtype {
-        FileDtype::F8E5M2 => (2, 15, 57344.0, 0x7c),
-        _ => (3, 7, 448.0, 0x7f),
+    // Mantissa bits, exponent bias, what is beyond the largest number.
+    let (mantissa, bias, beyond) = match dtype {
+        FileDtype::F8E5M2 => (2, 15, 0x7c),
+        _ => (3, 7, 0x7f),
     };
+    let greatest = f64::from(dtype.greatest());
     let least_exponent = 1 - bias;
     let one = |value: f32| -> u8 {
         let sign = if value.is_sign_negative() { 0x80 } else { 0 };

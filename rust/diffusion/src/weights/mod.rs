@@ -5,6 +5,7 @@
 //! them; nothing is allocated on the word of a header.
 
 mod dtype;
+mod eight_bit;
 mod header;
 pub mod layouts;
 mod state_dict;

@@ -1,5 +1,6 @@
 //! A file's tensors by name, cheap to view under a prefix, rename, slice and join.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,10 @@ pub struct Entry {
     bytes: Arc<Bytes>,
     start: usize,
     end: usize,
+    /// Type of the bytes.
     dtype: FileDtype,
+    /// Eight-bit float type that the numbers are rounded to whenever they are read.
+    rounding: Option<FileDtype>,
     /// Shape as stored, before `transposed`.
     stored_shape: Vec<usize>,
     transposed: bool,
@@ -63,15 +67,8 @@ impl Entry {
                 reason: format!("{} bytes are not a {dtype:?} tensor of shape {shape:?}", bytes.len()),
             });
         }
-        let end = bytes.len();
-        Ok(Self {
-            bytes: Arc::new(Bytes::Owned(bytes)),
-            start: 0,
-            end,
-            dtype,
-            stored_shape: shape,
-            transposed: false,
-        })
+        let range = 0..bytes.len();
+        Ok(Self::from_range(Arc::new(Bytes::Owned(bytes)), range, dtype, shape))
     }
 
     /// An entry over a range of a file that was checked to be inside it and of the right length.
@@ -81,12 +78,20 @@ impl Entry {
         dtype: FileDtype,
         shape: Vec<usize>,
     ) -> Self {
-        Self { bytes, start: range.start, end: range.end, dtype, stored_shape: shape, transposed: false }
+        Self {
+            bytes,
+            start: range.start,
+            end: range.end,
+            dtype,
+            rounding: None,
+            stored_shape: shape,
+            transposed: false,
+        }
     }
 
-    /// Element type in the file.
+    /// Element type: the file's, or the one that it is rounded to.
     pub fn dtype(&self) -> FileDtype {
-        self.dtype
+        self.rounding.unwrap_or(self.dtype)
     }
 
     /// Shape of the tensor.
@@ -98,10 +103,20 @@ impl Entry {
         shape
     }
 
-    /// The stored bytes (before any transposition).
-    pub(crate) fn raw_bytes(&self) -> &[u8] {
+    /// The bytes in the file (before any transposition and rounding).
+    fn file_bytes(&self) -> &[u8] {
         // The range was checked against the buffer when the entry was made.
         self.bytes.as_slice().get(self.start..self.end).unwrap_or(&[])
+    }
+
+    /// The bytes of the elements in [`Self::dtype`] (before any transposition).
+    pub(crate) fn raw_bytes(&self) -> Cow<'_, [u8]> {
+        match self.rounding {
+            Some(rounding) => {
+                Cow::Owned(dtype::to_eight_bits(&dtype::to_f32(self.file_bytes(), self.dtype), rounding))
+            }
+            None => Cow::Borrowed(self.file_bytes()),
+        }
     }
 
     /// The `index`-th of `count` equal parts along the first dimension, without copying.
@@ -131,40 +146,38 @@ impl Entry {
         let (true, [rows, columns]) = (self.transposed, self.stored_shape.as_slice()) else {
             return self.clone();
         };
-        let (size, bytes) = (self.dtype.size(), self.raw_bytes());
+        let (size, bytes) = (self.dtype().size(), self.raw_bytes());
         let turned: Vec<u8> = (0..*columns)
             .flat_map(|column| (0..*rows).map(move |row| (row * columns + column) * size))
             .flat_map(|at| bytes.get(at..at + size).unwrap_or_default().iter().copied())
             .collect();
-        Self {
-            end: turned.len(),
-            bytes: Arc::new(Bytes::Owned(turned)),
-            start: 0,
-            dtype: self.dtype,
-            stored_shape: self.shape(),
-            transposed: false,
-        }
+        let range = 0..turned.len();
+        Self::from_range(Arc::new(Bytes::Owned(turned)), range, self.dtype(), self.shape())
     }
 
-    /// A tensor of other numbers in the same type and shape. Numbers that the type does not hold are rounded.
+    /// A tensor of other numbers in the same type and shape. Numbers that the type does not hold are rounded to the
+    /// nearest that it does.
     pub(super) fn with_numbers(&self, numbers: &[f32]) -> Result<Self> {
-        Self::from_bytes(dtype::from_f32(numbers, self.dtype), self.dtype, self.shape())
+        let dtype = self.dtype();
+        let greatest = dtype.greatest();
+        let bounded: Vec<f32> = numbers.iter().map(|number| number.clamp(-greatest, greatest)).collect();
+        Self::from_bytes(dtype::from_f32(&bounded, dtype), dtype, self.shape())
     }
 
     /// Entries of equal width behind each other along the first dimension, `None` when they do not go together.
     pub fn stacked(parts: &[Self]) -> Option<Self> {
         let first = parts.first()?;
-        let (dtype, mut shape) = (first.dtype, first.shape());
+        let (dtype, mut shape) = (first.dtype(), first.shape());
         let rest = shape.get(1..)?.to_vec();
         let mut bytes = Vec::new();
         let mut rows = 0;
         for part in parts {
             let part = part.materialised();
-            if part.dtype != dtype || part.stored_shape.get(1..)? != rest.as_slice() {
+            if part.dtype() != dtype || part.stored_shape.get(1..)? != rest.as_slice() {
                 return None;
             }
             rows += part.stored_shape.first()?;
-            bytes.extend_from_slice(part.raw_bytes());
+            bytes.extend_from_slice(&part.raw_bytes());
         }
         *shape.first_mut()? = rows;
         Self::from_bytes(bytes, dtype, shape).ok()
@@ -184,13 +197,22 @@ impl Entry {
     /// # Errors
     /// When the device cannot hold it.
     pub fn tensor(&self, dtype: DType, device: &Device) -> Result<Tensor> {
-        let tensor = dtype::to_tensor(self.raw_bytes(), self.dtype, &self.stored_shape, dtype, device)?;
+        let tensor = dtype::to_tensor(&self.raw_bytes(), self.dtype(), &self.stored_shape, dtype, device)?;
+        Ok(if self.transposed { tensor.t()?.contiguous()? } else { tensor })
+    }
+
+    /// The bytes of elements of one byte each, as `u8` on `device`.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    pub(super) fn byte_tensor(&self, device: &Device) -> Result<Tensor> {
+        let tensor = Tensor::from_vec(self.raw_bytes().into_owned(), self.stored_shape.as_slice(), device)?;
         Ok(if self.transposed { tensor.t()?.contiguous()? } else { tensor })
     }
 
     /// Tells the system that the file's pages of this tensor are not needed in memory now; they are read again when
     /// they are.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         #[cfg(unix)]
         if let Bytes::Mapped(map) = &*self.bytes {
             let length = self.end - self.start;
@@ -207,7 +229,7 @@ impl Entry {
 
     /// The values as `f32`, row-major as stored.
     pub fn to_f32(&self) -> Vec<f32> {
-        dtype::to_f32(self.raw_bytes(), self.dtype)
+        dtype::to_f32(&self.raw_bytes(), self.dtype())
     }
 }
 
@@ -355,18 +377,12 @@ impl StateDict {
     }
 
     /// The matrices and convolutions rounded to an eight-bit float type, as if the file held them so; other tensors as
-    /// they are.
+    /// they are. They are rounded when they are read.
     pub fn rounded_to(&self, dtype: FileDtype) -> Self {
         self.flat_map(|name, entry| {
             let is_large = entry.stored_shape.len() > 1 && entry.dtype.is_float();
-            let rounded = is_large.then(|| Entry {
-                bytes: Arc::new(Bytes::Owned(dtype::to_eight_bits(&entry.to_f32(), dtype))),
-                start: 0,
-                end: entry.stored_shape.iter().product(),
-                dtype,
-                ..entry.clone()
-            });
-            [(name.to_string(), rounded.unwrap_or_else(|| entry.clone()))]
+            let rounding = if is_large && entry.dtype() != dtype { Some(dtype) } else { entry.rounding };
+            [(name.to_string(), Entry { rounding, ..entry.clone() })]
         })
     }
 
@@ -389,7 +405,7 @@ impl StateDict {
     pub fn main_dtype(&self) -> FileDtype {
         let mut sizes: HashMap<FileDtype, usize> = HashMap::new();
         for entry in self.entries.values().filter(|e| e.dtype.is_float()) {
-            *sizes.entry(entry.dtype).or_default() += (entry.end - entry.start) / entry.dtype.size();
+            *sizes.entry(entry.dtype()).or_default() += (entry.end - entry.start) / entry.dtype.size();
         }
         sizes.into_iter().max_by_key(|(_, n)| *n).map_or(FileDtype::F32, |(dtype, _)| dtype)
     }

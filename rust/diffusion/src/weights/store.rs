@@ -1,7 +1,7 @@
 //! What a model is built from: tensors of a state dict, shared between a model and its patched copies.
 //!
-//! On the CPU large weights stay in the file's sixteen-bit type and are widened for each operation (see `ops`): that
-//! is half the memory for a few percent of time. Elsewhere, and for what is patched, they are in the compute type.
+//! Tensors are kept in the narrower of the file's type and the compute type, patched ones too, and are widened by the
+//! operations that use them (see `ops`): a file of eight-bit numbers takes a byte a number, whatever is computed with.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use parking_lot::Mutex;
 
-use super::dtype::FileDtype;
+use super::eight_bit::{self, Scales};
 use super::state_dict::{Entry, StateDict};
 use crate::error::{Error, Result};
+use crate::ops::Weight;
 
 /// A change to one weight: a LoRA delta, a replacement, a merge with another model.
 pub trait Patch: Send + Sync + std::fmt::Debug {
@@ -56,8 +57,8 @@ struct Store {
     dict: StateDict,
     dtype: DType,
     device: Device,
-    /// Tensors as they are kept; a model's layers hold clones that share their storage.
-    cache: Mutex<HashMap<String, Tensor>>,
+    /// Weights as they are kept; a model's layers hold clones that share their storage.
+    cache: Mutex<HashMap<String, Weight>>,
     patches: PatchSet,
     /// The unpatched weights, asked for whatever is not patched here.
     base: Option<Arc<Store>>,
@@ -182,13 +183,25 @@ impl Weights {
         self.store.get(&self.full_name(name))
     }
 
-    /// A tensor as it is kept: in the compute type, or in fewer bits if the file has it so and the operations widen
-    /// it. For the weights of linear layers, convolutions and embeddings.
+    /// A tensor as it is kept, for the weights of linear layers, convolutions and embeddings.
     ///
     /// # Errors
     /// When it is not there, or a patch does not fit it.
-    pub fn get_stored(&self, name: &str) -> Result<Tensor> {
+    pub fn get_stored(&self, name: &str) -> Result<Weight> {
         self.store.stored(&self.full_name(name))
+    }
+
+    /// A tensor's numbers with their patches, `f32` on the CPU. Nothing of them is kept: this is for those who make
+    /// other weights of them.
+    ///
+    /// # Errors
+    /// When it is not there, or a patch does not fit it.
+    pub fn numbers(&self, name: &str) -> Result<Tensor> {
+        let name = self.full_name(name);
+        let entry = self.store.entry(&name)?;
+        let numbers = self.store.numbers(&name, entry, &self.store.scales(&name, entry)?)?;
+        entry.release();
+        Ok(numbers)
     }
 
     /// The tensors under the prefix with their patches folded in, in the types of the file, without the prefix.
@@ -199,11 +212,11 @@ impl Weights {
         let mut exported = Vec::new();
         for (name, entry) in self.store.dict.iter() {
             let Some(short) = name.strip_prefix(&self.prefix) else { continue };
-            let entry = match self.store.patches.patches.get(name) {
-                None => entry.clone(),
-                Some(patches) => {
-                    let numbers = patched(entry, patches)?.flatten_all()?.to_vec1::<f32>()?;
-                    entry.with_numbers(&numbers)?
+            let entry = match self.store.patches.patches.contains_key(name) {
+                false => entry.clone(),
+                true => {
+                    let scales = self.store.scales(name, entry)?;
+                    eight_bit::with_numbers(entry, &scales, &self.store.numbers(name, entry, &scales)?)?
                 }
             };
             exported.push((short.to_string(), entry));
@@ -213,8 +226,7 @@ impl Weights {
 
     /// Bytes of the tensors that are in memory now, those shared with the unpatched weights included.
     pub fn resident_bytes(&self) -> usize {
-        let own: usize =
-            self.store.cache.lock().values().map(|t| t.elem_count() * t.dtype().size_in_bytes()).sum();
+        let own: usize = self.store.cache.lock().values().map(Weight::bytes).sum();
         let base = self.store.base.as_ref().map(|base| Self { store: base.clone(), prefix: String::new() });
         own + base.map_or(0, |base| base.resident_bytes())
     }
@@ -245,53 +257,69 @@ fn missing(key: String) -> Error {
     Error::MissingTensor { key, what: "the model file".to_string() }
 }
 
-/// A tensor with its changes, `f32` on the CPU.
-fn patched(entry: &Entry, patches: &[Change]) -> Result<Tensor> {
-    let mut weight = entry.tensor(DType::F32, &Device::Cpu)?;
-    for (strength, patch) in patches {
-        weight = patch.apply(&weight, *strength)?;
-    }
-    Ok(weight)
-}
-
 impl Store {
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.dict.get(name).ok_or_else(|| missing(name.to_string()))
+    }
+
+    fn scales(&self, name: &str, entry: &Entry) -> Result<Scales> {
+        Scales::of(&self.dict, name, entry)
+    }
+
     fn get(&self, name: &str) -> Result<Tensor> {
-        Ok(self.stored(name)?.to_dtype(self.dtype)?)
+        self.stored(name)?.wide(self.dtype)
     }
 
-    /// The type that an unpatched tensor is kept in.
-    fn kept_dtype(&self, stored: FileDtype) -> DType {
-        let widens = self.dtype == DType::F32 && matches!(self.device, Device::Cpu);
-        match stored {
-            // Every eight-bit float is a sixteen-bit one too.
-            FileDtype::F16 | FileDtype::F8E4M3 | FileDtype::F8E5M2 if widens => DType::F16,
-            FileDtype::BF16 if widens => DType::BF16,
-            _ => self.dtype,
+    /// The numbers of a tensor with its changes, `f32` on the CPU.
+    fn numbers(&self, name: &str, entry: &Entry, scales: &Scales) -> Result<Tensor> {
+        let mut numbers = eight_bit::numbers(entry, scales)?;
+        for (strength, patch) in self.patches.patches.get(name).into_iter().flatten() {
+            numbers = patch.apply(&numbers, *strength)?;
         }
+        Ok(numbers)
     }
 
-    fn stored(&self, name: &str) -> Result<Tensor> {
-        let patches = self.patches.patches.get(name);
-        if let (None, Some(base)) = (patches, &self.base) {
+    fn stored(&self, name: &str) -> Result<Weight> {
+        let is_patched = self.patches.patches.contains_key(name);
+        if let (false, Some(base)) = (is_patched, &self.base) {
             return base.stored(name);
         }
-        if let Some(tensor) = self.cache.lock().get(name) {
-            return Ok(tensor.clone());
+        if let Some(weight) = self.cache.lock().get(name) {
+            return Ok(weight.clone());
         }
-        let entry = self.dict.get(name).ok_or_else(|| missing(name.to_string()))?;
-        let tensor = match patches {
-            None => entry.tensor(self.kept_dtype(entry.dtype()), &self.device)?,
-            Some(patches) => patched(entry, patches)?.to_dtype(self.dtype)?.to_device(&self.device)?,
+        let weight = self.make(name, is_patched)?;
+        self.cache.lock().insert(name.to_string(), weight.clone());
+        Ok(weight)
+    }
+
+    /// A weight as it is to be kept.
+    fn make(&self, name: &str, is_patched: bool) -> Result<Weight> {
+        let entry = self.entry(name)?;
+        let scales = self.scales(name, entry)?;
+        let file = entry.dtype().compute_dtype();
+        let narrower = file.size_in_bytes() < self.dtype.size_in_bytes();
+        let kept = if narrower { file } else { self.dtype };
+        let weight = match (entry.dtype().is_eight_bit_float(), is_patched) {
+            (true, false) => eight_bit::weight(entry, scales, &self.device)?,
+            (true, true) => {
+                let numbers = self.numbers(name, entry, &scales)?;
+                eight_bit::weight(&eight_bit::with_numbers(entry, &scales, &numbers)?, scales, &self.device)?
+            }
+            (false, false) => entry.tensor(kept, &self.device)?.into(),
+            (false, true) => {
+                let numbers = self.numbers(name, entry, &scales)?;
+                numbers.to_dtype(kept)?.to_device(&self.device)?.into()
+            }
         };
         entry.release();
-        self.cache.lock().insert(name.to_string(), tensor.clone());
-        Ok(tensor)
+        Ok(weight)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::FileDtype;
 
     #[derive(Debug)]
     struct Add(f64);
@@ -340,9 +368,88 @@ mod tests {
         let entry = Entry::from_bytes(bytes, FileDtype::F16, vec![1]).unwrap();
         let dict = StateDict::from_entries([("a".to_string(), entry)]);
         let weights = Weights::new(dict, DType::F32, &Device::Cpu);
-        assert_eq!(weights.get_stored("a").unwrap().dtype(), DType::F16);
         assert_eq!(weights.get("a").unwrap().to_vec1::<f32>().unwrap(), [1.5]);
         assert_eq!(weights.resident_bytes(), 2);
+    }
+
+    /// A matrix of two rows called `m.weight`, and whatever else there is beside it.
+    fn matrix(dtype: FileDtype, bytes: Vec<u8>, beside: &[(&str, &[f32])]) -> Weights {
+        let columns = bytes.len() / dtype.size() / 2;
+        let mut dict = StateDict::default();
+        dict.insert("m.weight", Entry::from_bytes(bytes, dtype, vec![2, columns]).unwrap());
+        for (name, numbers) in beside {
+            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            dict.insert(*name, Entry::from_bytes(bytes, FileDtype::F32, vec![numbers.len()]).unwrap());
+        }
+        Weights::new(dict, DType::F32, &Device::Cpu)
+    }
+
+    fn rows(weights: &Weights) -> Vec<Vec<f32>> {
+        weights.get("m.weight").unwrap().to_vec2().unwrap()
+    }
+
+    #[test]
+    fn eight_bit_weights_take_a_byte_a_number() {
+        for (dtype, bytes) in
+            [(FileDtype::F8E4M3, [0x38, 0xb8, 0x30, 0x01]), (FileDtype::F8E5M2, [0x3c, 0xbc, 0x38, 0x01])]
+        {
+            let weights = matrix(dtype, bytes.to_vec(), &[]);
+            let least = if dtype == FileDtype::F8E4M3 { 2f32.powi(-9) } else { 2f32.powi(-16) };
+            assert_eq!(rows(&weights), [[1.0, -1.0], [0.5, least]]);
+            assert_eq!(weights.resident_bytes(), 4);
+        }
+    }
+
+    #[test]
+    fn scales_beside_an_eight_bit_weight_multiply_it() {
+        let bytes = vec![0x38, 0xb8, 0x30, 0x38];
+        for (name, scales, expected) in [
+            ("m.scale_weight", &[3.0][..], [[3.0, -3.0], [1.5, 3.0]]),
+            ("m.weight_scale", &[3.0], [[3.0, -3.0], [1.5, 3.0]]),
+            ("m.weight_scale", &[3.0, 4.0], [[3.0, -3.0], [2.0, 4.0]]),
+            ("m.scale_input", &[3.0], [[1.0, -1.0], [0.5, 1.0]]),
+        ] {
+            let weights = matrix(FileDtype::F8E4M3, bytes.clone(), &[(name, scales)]);
+            assert_eq!(rows(&weights), expected, "{name} {scales:?}");
+            assert_eq!(weights.numbers("m.weight").unwrap().to_vec2::<f32>().unwrap(), expected);
+        }
+        let error = matrix(FileDtype::F8E4M3, bytes, &[("m.weight_scale", &[1.0, 2.0, 3.0])]).get("m.weight");
+        assert!(error.unwrap_err().to_string().contains("m.weight"));
+    }
+
+    #[test]
+    fn patched_weights_stay_in_the_files_type() {
+        let add = |weights: &Weights, number: f64| {
+            let mut patches = PatchSet::default();
+            patches.add("m.weight", 1.0, Arc::new(Add(number)));
+            weights.patched(patches)
+        };
+        let halves =
+            |numbers: [f32; 4]| numbers.iter().flat_map(|n| half::f16::from_f32(*n).to_le_bytes()).collect();
+        let patched = add(&matrix(FileDtype::F16, halves([1.0, 2.0, 3.0, 4.0]), &[]), 0.0001);
+        // The nearest numbers of sixteen bits.
+        assert_eq!(rows(&patched), [[1.0, 2.0], [3.0, 4.0]]);
+        assert_eq!(patched.resident_bytes(), 8);
+
+        let eight = matrix(FileDtype::F8E4M3, vec![0x38, 0xb8, 0x30, 0x7e], &[("m.scale_weight", &[2.0])]);
+        let patched = add(&eight, 2.0);
+        // What is beyond the largest number becomes that.
+        assert_eq!(rows(&patched), [[4.0, 0.0], [3.0, 896.0]]);
+        assert_eq!(patched.resident_bytes(), 4);
+        assert_eq!(rows(&eight), [[2.0, -2.0], [1.0, 896.0]]);
+        let exported = patched.export().unwrap();
+        assert_eq!(exported.get("m.weight").unwrap().to_f32(), [2.0, 0.0, 1.5, 448.0]);
+        assert_eq!(exported.get("m.scale_weight").unwrap().to_f32(), [2.0]);
+    }
+
+    #[test]
+    fn weights_rounded_to_eight_bits_take_a_byte_a_number_in_memory_alone() {
+        let bytes = [1.0f32, 1.07, -3.0, 0.2].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let wide = matrix(FileDtype::F32, bytes, &[]);
+        let rounded = Weights::new(wide.dict().rounded_to(FileDtype::F8E4M3), DType::F32, &Device::Cpu);
+        assert_eq!(rows(&rounded), [[1.0, 1.125], [-3.0, 0.203_125]]);
+        assert_eq!(rounded.resident_bytes(), 4);
+        assert_eq!(rounded.dict().stored_bytes(), 16);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn to_safetensors(dict: &StateDict, metadata: &[(String, String)]) -> Vec<u8
     let mut place = 0;
     let entries: Vec<_> = dict.iter().map(|(name, entry)| (name, entry.materialised())).collect();
     for (name, entry) in &entries {
-        let end = place + entry.raw_bytes().len();
+        let end = place + entry.shape().iter().product::<usize>() * entry.dtype().size();
         let described =
             json!({"dtype": entry.dtype().name(), "shape": entry.shape(), "data_offsets": [place, end]});
         header.insert((*name).to_string(), described);
@@ -28,7 +28,7 @@ pub fn to_safetensors(dict: &StateDict, metadata: &[(String, String)]) -> Vec<u8
     file.extend_from_slice(&(header.len() as u64).to_le_bytes());
     file.extend_from_slice(&header);
     for (_, entry) in &entries {
-        file.extend_from_slice(entry.raw_bytes());
+        file.extend_from_slice(&entry.raw_bytes());
     }
     file
 }

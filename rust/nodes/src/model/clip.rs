@@ -4,25 +4,35 @@ use rushlight_diffusion::clip::Clip;
 use rushlight_diffusion::conditioning::{CondEntry, Conditioning, SizeConditioning};
 
 use super::embeddings::Folder;
+use super::loader::Loaders;
 use super::objects::{clip, clip_value, conditioning_value, engine};
+use super::residency::Residency;
 use crate::prelude::*;
 
-/// Registers the family.
-pub(crate) fn register(registry: &mut Registry) {
-    add(registry, "CLIPTextEncode", clip_text_encode_schema, clip_text_encode);
-    add(registry, "CLIPTextEncodeSDXL", clip_text_encode_sdxl_schema, clip_text_encode_sdxl);
-    add(
-        registry,
+/// Registers the classes that may need textual inversions.
+pub(crate) fn register_loaders(loaders: &mut Loaders<'_>) {
+    loaders.add("CLIPTextEncode", clip_text_encode_schema, clip_text_encode);
+    loaders.add("CLIPTextEncodeSDXL", clip_text_encode_sdxl_schema, clip_text_encode_sdxl);
+    loaders.add(
         "CLIPTextEncodeSDXLRefiner",
         clip_text_encode_sdxl_refiner_schema,
         clip_text_encode_sdxl_refiner,
     );
+}
+
+/// Registers the classes that load nothing.
+pub(crate) fn register(registry: &mut Registry) {
     add(registry, "CLIPSetLastLayer", clip_set_last_layer_schema, clip_set_last_layer);
 }
 
 /// Encodes prompts, one for each encoder (the last one for all further encoders).
-fn encode(ctx: &NodeContext, clip: &Clip, prompts: &[&str]) -> Result<CondEntry, NodeError> {
-    let embeddings = Folder::new(ctx.host());
+fn encode(
+    residency: &Residency,
+    ctx: &NodeContext,
+    clip: &Clip,
+    prompts: &[&str],
+) -> Result<CondEntry, NodeError> {
+    let embeddings = Folder::new(residency, ctx);
     let tokens = match prompts {
         [prompt] => clip.tokenize(prompt, &embeddings),
         prompts => clip.tokenize_each(prompts, &embeddings),
@@ -42,8 +52,12 @@ fn clip_text_encode_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("clip", "CLIP"))
         .output(OutputSpec::new("CONDITIONING"))
 }
-fn clip_text_encode(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    Ok(entry(encode(ctx, clip(inputs, "clip")?, &[inputs.str("text")?])?))
+fn clip_text_encode(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
+    Ok(entry(encode(residency, ctx, clip(inputs, "clip")?, &[inputs.str("text")?])?))
 }
 
 fn clip_text_encode_sdxl_schema(_: &dyn Host) -> NodeSchema {
@@ -59,9 +73,13 @@ fn clip_text_encode_sdxl_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("text_l", "STRING").opt("dynamicPrompts", true).opt("multiline", true))
         .output(OutputSpec::new("CONDITIONING"))
 }
-fn clip_text_encode_sdxl(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+fn clip_text_encode_sdxl(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
     let prompts = [inputs.str("text_l")?, inputs.str("text_g")?];
-    let mut encoded = encode(ctx, clip(inputs, "clip")?, &prompts)?;
+    let mut encoded = encode(residency, ctx, clip(inputs, "clip")?, &prompts)?;
     encoded.options.size = Some(SizeConditioning {
         height: inputs.float("height")?,
         width: inputs.float("width")?,
@@ -82,8 +100,12 @@ fn clip_text_encode_sdxl_refiner_schema(_: &dyn Host) -> NodeSchema {
         .input(InputSpec::new("clip", "CLIP"))
         .output(OutputSpec::new("CONDITIONING"))
 }
-fn clip_text_encode_sdxl_refiner(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    let mut encoded = encode(ctx, clip(inputs, "clip")?, &[inputs.str("text")?])?;
+fn clip_text_encode_sdxl_refiner(
+    residency: &Residency,
+    ctx: &NodeContext,
+    inputs: &Inputs,
+) -> Result<NodeOutput, NodeError> {
+    let mut encoded = encode(residency, ctx, clip(inputs, "clip")?, &[inputs.str("text")?])?;
     let (height, width) = (inputs.float("height")?, inputs.float("width")?);
     encoded.options.aesthetic_score = Some(inputs.float("ascore")?);
     encoded.options.size = Some(SizeConditioning {

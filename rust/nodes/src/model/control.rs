@@ -8,13 +8,20 @@ use rushlight_diffusion::loaders::{Upscaler, control_net};
 use rushlight_diffusion::tiled::TileSize;
 
 use super::conditioning::with_options;
+use super::loader::Loaders;
 use super::objects::{conditioning, conditioning_value, engine};
-use super::residency::{Residency, named, open};
+use super::residency::Residency;
 use super::resident::Measured;
 use crate::memory;
 use crate::prelude::*;
 
-/// Registers the family.
+/// Registers the classes that load files.
+pub(crate) fn register_loaders(loaders: &mut Loaders<'_>) {
+    loaders.add("ControlNetLoader", control_net_loader_schema, control_net_loader);
+    loaders.add("UpscaleModelLoader", upscale_model_loader_schema, upscale_model_loader);
+}
+
+/// Registers the classes that load nothing.
 pub(crate) fn register(registry: &mut Registry) {
     add(registry, "ControlNetApply", control_net_apply_schema, control_net_apply);
     add(registry, "ControlNetApplyAdvanced", control_net_apply_advanced_schema, control_net_apply_advanced);
@@ -29,25 +36,20 @@ struct Control {
     union_type: Option<usize>,
 }
 
-pub(crate) fn control_net_loader_schema(host: &dyn Host) -> NodeSchema {
+fn control_net_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("ControlNetLoader", "loaders")
         .display("Load ControlNet Model")
         .input(InputSpec::combo("control_net_name", model_names(host, "controlnet")).bare())
         .output(OutputSpec::new("CONTROL_NET"))
 }
-/// Loads a control network.
-pub(crate) fn control_net_loader(
+fn control_net_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("control_net_name")?;
-    let source = ctx.host().model("controlnet", name)?;
-    let network = residency.get("controlnet", std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        control_net(&dict, name, &residency.options(ctx))
-            .map(|value| Measured { value, bytes: dict.stored_bytes() })
-            .map_err(|error| named(name, engine(error)))
+    let network = residency.load(ctx, "controlnet", ("controlnet", name), |dict, options| {
+        Ok(Measured::new(control_net(dict, name, options)?, dict))
     })?;
     let network = network.value.clone();
     Ok(NodeOutput::one(Value::object("CONTROL_NET", Control { network, union_type: None })))
@@ -161,25 +163,20 @@ fn set_union_control_net_type(_: &NodeContext, inputs: &Inputs) -> Result<NodeOu
     Ok(NodeOutput::one(Value::object("CONTROL_NET", control)))
 }
 
-pub(crate) fn upscale_model_loader_schema(host: &dyn Host) -> NodeSchema {
+fn upscale_model_loader_schema(host: &dyn Host) -> NodeSchema {
     v3("UpscaleModelLoader", "loaders", "upscale_model")
         .display("Load Upscale Model")
         .extra("display_name", "Load Upscale Model")
         .input(choice("model_name", model_names(host, "upscale_models")))
         .output(OutputSpec::new("UPSCALE_MODEL"))
 }
-/// Loads an upscaler.
-pub(crate) fn upscale_model_loader(
+fn upscale_model_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
-    let name = inputs.str("model_name")?;
-    let source = ctx.host().model("upscale_models", name)?;
-    let upscaler = residency.get("upscaler", std::slice::from_ref(&source), ctx.device(), || {
-        Upscaler::new(&open(&source, name)?, &residency.options(ctx))
-            .map_err(|error| named(name, engine(error)))
-    })?;
+    let upscaler =
+        residency.load(ctx, "upscaler", ("upscale_models", inputs.str("model_name")?), Upscaler::new)?;
     Ok(NodeOutput::one(Value::object("UPSCALE_MODEL", Upscaler::clone(&upscaler))))
 }
 

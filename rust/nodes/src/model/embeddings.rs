@@ -1,34 +1,39 @@
 //! Textual inversions from the `embeddings` folder.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
 use rushlight_diffusion::tokenizer::Embeddings;
 use rushlight_diffusion::weights::{Entry, StateDict};
-use rushlight_runtime::Host;
-use rushlight_runtime::host::ModelSource;
+use rushlight_runtime::NodeContext;
+
+use super::residency::Residency;
+use super::resident::Measured;
 
 /// Finds embeddings by file name, with or without extension.
 pub(crate) struct Folder<'a> {
-    host: &'a dyn Host,
+    residency: &'a Residency,
+    ctx: &'a NodeContext,
 }
 
 impl<'a> Folder<'a> {
-    /// The folder of a host.
-    pub(crate) fn new(host: &'a dyn Host) -> Self {
-        Self { host }
+    /// The folder of a run, whose files are kept like models.
+    pub(crate) fn new(residency: &'a Residency, ctx: &'a NodeContext) -> Self {
+        Self { residency, ctx }
     }
 
-    fn source(&self, name: &str) -> Option<ModelSource> {
-        ["", ".safetensors", ".pt", ".bin"]
+    fn open(&self, name: &str) -> Option<Arc<Measured<StateDict>>> {
+        let host = self.ctx.host();
+        let file = ["", ".safetensors", ".pt", ".bin"]
             .iter()
-            .find_map(|extension| self.host.model("embeddings", &format!("{name}{extension}")).ok())
-    }
-
-    fn open(&self, name: &str) -> Option<StateDict> {
-        let dict = match self.source(name)? {
-            ModelSource::Path(path) => StateDict::open(&path),
-            ModelSource::Embedded(bytes) => StateDict::from_static(bytes, name),
-        };
-        dict.inspect_err(|error| tracing::warn!(name, %error, "embedding cannot be read")).ok()
+            .map(|extension| format!("{name}{extension}"))
+            .find(|file| host.model("embeddings", file).is_ok())?;
+        self.residency
+            .load(self.ctx, "embedding", ("embeddings", &file), |dict, _| {
+                Ok(Measured::new(dict.clone(), dict))
+            })
+            .inspect_err(|error| tracing::warn!(name, %error, "embedding cannot be read"))
+            .ok()
     }
 }
 
@@ -62,21 +67,37 @@ impl Embeddings for Folder<'_> {
     }
 
     fn find_for(&self, name: &str, encoder: &str, _width: usize) -> Option<Tensor> {
-        vectors(&self.open(name)?, encoder)
+        vectors(&self.open(name)?.value, encoder)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use rushlight_diffusion::weights::FileDtype;
+    use rushlight_runtime::host::ModelSource;
 
     use super::*;
+    use crate::settings::Settings;
+    use crate::testing::{MemoryHost, context};
 
     fn dict(entries: &[(&str, usize)]) -> StateDict {
         StateDict::from_entries(entries.iter().map(|(name, width)| {
             let entry = Entry::from_bytes(vec![0; width * 8], FileDtype::F32, vec![2, *width]);
             (name.to_string(), entry.unwrap())
         }))
+    }
+
+    #[test]
+    fn a_file_is_read_once_for_all_prompts() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../diffusion/tests/data/embedding.pt");
+        let mut host = MemoryHost::default();
+        host.models.insert(("embeddings".into(), "mine.pt".into()), ModelSource::Path(path.into()));
+        let (ctx, _) = context(Arc::new(host));
+        let residency = Residency::with_budget(1 << 20, &Settings::default());
+        let folder = Folder::new(&residency, &ctx);
+        let (first, again) = (folder.open("mine").unwrap(), folder.open("mine.pt").unwrap());
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(folder.open("other").is_none());
     }
 
     #[test]

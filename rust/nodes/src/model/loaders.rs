@@ -8,68 +8,30 @@ use rushlight_diffusion::loaders::vae as vae_from;
 use rushlight_diffusion::lora::Lora;
 use rushlight_diffusion::vae::Vae;
 use rushlight_diffusion::weights::StateDict;
-use rushlight_runtime::Node;
 
+use super::loader::Loaders;
 use super::objects::{checkpoint_values, clip, clip_value, engine, model, model_value, vae_value};
 use super::previews::approximation;
-use super::residency::{Residency, named, open};
+use super::residency::{Residency, open};
 use super::resident::Measured;
-use super::{control, part_loaders, vision};
 use crate::prelude::*;
-use crate::settings::Settings;
-
-type LoadFn = fn(&Residency, &NodeContext, &Inputs) -> Result<NodeOutput, NodeError>;
-
-/// A loader class: it shares what it loads with the others.
-struct Loader {
-    residency: Arc<Residency>,
-    schema: fn(&dyn Host) -> NodeSchema,
-    run: LoadFn,
-}
-
-impl Node for Loader {
-    fn schema(&self, host: &dyn Host) -> NodeSchema {
-        (self.schema)(host)
-    }
-
-    fn execute(&self, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-        (self.run)(&self.residency, ctx, inputs)
-    }
-
-    fn release(&self) {
-        self.residency.release();
-    }
-}
 
 /// Registers the family.
-pub(crate) fn register(registry: &mut Registry, settings: &Settings) {
-    let residency = Arc::new(Residency::new(settings));
-    let mut add = |name: &str, schema: fn(&dyn Host) -> NodeSchema, run: LoadFn| {
-        registry.register(name, Arc::new(Loader { residency: residency.clone(), schema, run }));
-    };
-    add("CheckpointLoaderSimple", checkpoint_loader_simple_schema, checkpoint_loader_simple);
-    add("VAELoader", vae_loader_schema, vae_loader);
-    add("LoraLoader", lora_loader_schema, lora_loader);
-    add("LoraLoaderModelOnly", lora_loader_model_only_schema, lora_loader_model_only);
-    add("UNETLoader", part_loaders::unet_loader_schema, part_loaders::unet_loader);
-    add("CLIPLoader", part_loaders::clip_loader_schema, part_loaders::clip_loader);
-    add("DualCLIPLoader", part_loaders::dual_clip_loader_schema, part_loaders::dual_clip_loader);
-    add("ControlNetLoader", control::control_net_loader_schema, control::control_net_loader);
-    add("CLIPVisionLoader", vision::clip_vision_loader_schema, vision::clip_vision_loader);
-    add("StyleModelLoader", vision::style_model_loader_schema, vision::style_model_loader);
-    add(
-        "unCLIPCheckpointLoader",
-        vision::un_clip_checkpoint_loader_schema,
-        vision::un_clip_checkpoint_loader,
-    );
-    add("UpscaleModelLoader", control::upscale_model_loader_schema, control::upscale_model_loader);
+pub(crate) fn register(loaders: &mut Loaders<'_>) {
+    loaders.add("CheckpointLoaderSimple", checkpoint_loader_simple_schema, checkpoint_loader_simple);
+    loaders.add("VAELoader", vae_loader_schema, vae_loader);
+    loaders.add("LoraLoader", lora_loader_schema, lora_loader);
+    loaders.add("LoraLoaderModelOnly", lora_loader_model_only_schema, lora_loader_model_only);
 }
 
-fn checkpoint(residency: &Residency, ctx: &NodeContext, name: &str) -> Result<Arc<Checkpoint>, NodeError> {
-    let source = ctx.host().model("checkpoints", name)?;
-    residency.get("checkpoint", std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        checkpoint_from_dict(&dict, name, &residency.options(ctx)).map_err(|error| named(name, engine(error)))
+/// The parts of a checkpoint.
+pub(crate) fn checkpoint(
+    residency: &Residency,
+    ctx: &NodeContext,
+    name: &str,
+) -> Result<Arc<Checkpoint>, NodeError> {
+    residency.load(ctx, "checkpoint", ("checkpoints", name), |dict, options| {
+        checkpoint_from_dict(dict, name, options)
     })
 }
 
@@ -113,13 +75,17 @@ fn vae_names(host: &dyn Host) -> Vec<String> {
 fn tiny_vae(residency: &Residency, ctx: &NodeContext, name: &str, format: &str) -> Result<Vae, NodeError> {
     let files = tiny_files(ctx.host(), name)
         .ok_or_else(|| NodeError::value(format!("the files of '{name}' are not in the vae_approx folder")))?;
-    let mut halves = StateDict::default();
-    for (file, half) in files.iter().zip(["encoder", "decoder"]) {
-        let dict = open(&ctx.host().model("vae_approx", file)?, file)?;
-        halves.extend(&dict.rename(|key| Some(format!("{half}.{key}"))));
-    }
-    let format = LatentFormat::by_name(format).map_err(engine)?;
-    Ok(Vae::tiny(residency.options(ctx).vae_weights(halves), format))
+    let [encoder, decoder] = &files;
+    let sources = [ctx.host().model("vae_approx", encoder)?, ctx.host().model("vae_approx", decoder)?];
+    let vae = residency.get("tiny vae", &sources, ctx.device(), || {
+        let mut halves = StateDict::default();
+        for ((source, file), half) in sources.iter().zip(&files).zip(["encoder", "decoder"]) {
+            halves.extend(&open(source, file)?.rename(|key| Some(format!("{half}.{key}"))));
+        }
+        let format = LatentFormat::by_name(format).map_err(engine)?;
+        Ok(Vae::tiny(residency.options(ctx).vae_weights(halves), format))
+    })?;
+    Ok(Vae::clone(&vae))
 }
 
 fn vae_loader_schema(host: &dyn Host) -> NodeSchema {
@@ -133,22 +99,13 @@ fn vae_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Resu
     if let Some((_, format)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
         return Ok(NodeOutput::one(vae_value(tiny_vae(residency, ctx, name, format)?)));
     }
-    let source = ctx.host().model("vae", name)?;
-    let vae = residency.get("vae", std::slice::from_ref(&source), ctx.device(), || {
-        vae_from(&open(&source, name)?, name, &residency.options(ctx))
-            .map_err(|error| named(name, engine(error)))
-    })?;
+    let vae = residency.load(ctx, "vae", ("vae", name), |dict, options| vae_from(dict, name, options))?;
     Ok(NodeOutput::one(vae_value(Vae::clone(&vae))))
 }
 
 fn lora(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<Arc<Measured<Lora>>, NodeError> {
-    let name = inputs.str("lora_name")?;
-    let source = ctx.host().model("loras", name)?;
-    residency.get("lora", std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        Lora::from_dict(&dict)
-            .map(|value| Measured { value, bytes: dict.stored_bytes() })
-            .map_err(|error| named(name, engine(error)))
+    residency.load(ctx, "lora", ("loras", inputs.str("lora_name")?), |dict, _| {
+        Ok(Measured::new(Lora::from_dict(dict)?, dict))
     })
 }
 

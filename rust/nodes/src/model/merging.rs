@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
 use rushlight_diffusion::clip::Clip;
 use rushlight_diffusion::model::Model;
 use rushlight_diffusion::weights::{Patch, PatchSet, Weights};
@@ -35,7 +34,7 @@ struct Mix {
 
 impl Patch for Mix {
     fn apply(&self, weight: &Tensor, strength: f64) -> rushlight_diffusion::Result<Tensor> {
-        let other = self.other.get(&self.name)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        let other = self.other.numbers(&self.name)?;
         Ok(((weight * self.own_factor)? + (other * (self.other_factor * strength))?)?)
     }
 }

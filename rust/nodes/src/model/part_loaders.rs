@@ -6,12 +6,19 @@ use rushlight_diffusion::model::Model;
 use rushlight_diffusion::weights::{FileDtype, StateDict};
 use rushlight_runtime::host::ModelSource;
 
+use super::loader::Loaders;
 use super::objects::{clip_value, engine, model_value};
 use super::residency::{Residency, named, open};
 use crate::prelude::*;
 
-/// Schema of the class.
-pub(crate) fn unet_loader_schema(host: &dyn Host) -> NodeSchema {
+/// Registers the family.
+pub(crate) fn register(loaders: &mut Loaders<'_>) {
+    loaders.add("UNETLoader", unet_loader_schema, unet_loader);
+    loaders.add("CLIPLoader", clip_loader_schema, clip_loader);
+    loaders.add("DualCLIPLoader", dual_clip_loader_schema, dual_clip_loader);
+}
+
+fn unet_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("UNETLoader", "advanced/loaders")
         .display("Load Diffusion Model")
         .input(InputSpec::combo("unet_name", model_names(host, "diffusion_models")).bare())
@@ -20,14 +27,8 @@ pub(crate) fn unet_loader_schema(host: &dyn Host) -> NodeSchema {
         )
         .output(OutputSpec::new("MODEL"))
 }
-/// Loads a diffusion model.
-pub(crate) fn unet_loader(
-    residency: &Residency,
-    ctx: &NodeContext,
-    inputs: &Inputs,
-) -> Result<NodeOutput, NodeError> {
+fn unet_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("unet_name")?;
-    let source = ctx.host().model("diffusion_models", name)?;
     let weight_dtype = inputs.str("weight_dtype")?;
     let rounding = match weight_dtype {
         "default" => None,
@@ -36,14 +37,11 @@ pub(crate) fn unet_loader(
         other => return Err(NodeError::value(format!("unknown weight_dtype '{other}'"))),
     };
     let purpose = format!("diffusion model {weight_dtype}");
-    let model = residency.get(&purpose, std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        let dict = match rounding {
-            Some(dtype) => dict.rounded_to(dtype),
-            None => dict,
-        };
-        diffusion_model(&dict, name, &residency.options(ctx)).map_err(|error| named(name, engine(error)))
-    })?;
+    let model =
+        residency.load(ctx, &purpose, ("diffusion_models", name), |dict, options| match rounding {
+            Some(dtype) => diffusion_model(&dict.rounded_to(dtype), name, options),
+            None => diffusion_model(dict, name, options),
+        })?;
     Ok(NodeOutput::one(model_value(Model::clone(&model))))
 }
 
@@ -65,8 +63,7 @@ fn text_encoders_of(residency: &Residency, ctx: &NodeContext, names: &[&str]) ->
     Ok(Clip::clone(&clip))
 }
 
-/// Schema of the class.
-pub(crate) fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
+fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("CLIPLoader", "advanced/loaders")
         .display("Load CLIP")
         .input(InputSpec::combo("clip_name", model_names(host, "text_encoders")).bare())
@@ -99,17 +96,11 @@ pub(crate) fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
         .input(InputSpec::combo("device", ["default", "cpu"]).opt("advanced", true).optional())
         .output(OutputSpec::new("CLIP"))
 }
-/// Loads one text encoder.
-pub(crate) fn clip_loader(
-    residency: &Residency,
-    ctx: &NodeContext,
-    inputs: &Inputs,
-) -> Result<NodeOutput, NodeError> {
+fn clip_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, &[inputs.str("clip_name")?])?)))
 }
 
-/// Schema of the class.
-pub(crate) fn dual_clip_loader_schema(host: &dyn Host) -> NodeSchema {
+fn dual_clip_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("DualCLIPLoader", "advanced/loaders")
         .input(InputSpec::combo("clip_name1", model_names(host, "text_encoders")).bare())
         .input(InputSpec::combo("clip_name2", model_names(host, "text_encoders")).bare())
@@ -135,8 +126,7 @@ pub(crate) fn dual_clip_loader_schema(host: &dyn Host) -> NodeSchema {
         .input(InputSpec::combo("device", ["default", "cpu"]).opt("advanced", true).optional())
         .output(OutputSpec::new("CLIP"))
 }
-/// Loads the two text encoders of SDXL, in either order.
-pub(crate) fn dual_clip_loader(
+fn dual_clip_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,

@@ -16,6 +16,7 @@ use rushlight_diffusion::weights::StateDict;
 use rushlight_runtime::host::ModelSource;
 use rushlight_runtime::{NodeContext, NodeError};
 
+use super::objects::engine;
 use super::resident::Resident;
 use crate::memory;
 use crate::settings::Settings;
@@ -109,6 +110,23 @@ impl Residency {
         Ok(loaded)
     }
 
+    /// What `make` makes of the tensors of the file `name` in a model folder, or what an earlier call made of it.
+    ///
+    /// # Errors
+    /// When there is no such file, or it is not what `make` takes it for; both name it.
+    pub(crate) fn load<T: Resident>(
+        &self,
+        ctx: &NodeContext,
+        purpose: &str,
+        (folder, name): (&str, &str),
+        make: impl FnOnce(&StateDict, &LoadOptions) -> rushlight_diffusion::Result<T>,
+    ) -> Result<Arc<T>, NodeError> {
+        let source = ctx.host().model(folder, name)?;
+        self.get(purpose, std::slice::from_ref(&source), ctx.device(), || {
+            make(&open(&source, name)?, &self.options(ctx)).map_err(|error| named(name, engine(error)))
+        })
+    }
+
     fn find(&self, key: &Key) -> Option<Arc<dyn Any + Send + Sync>> {
         let mut kept = self.kept.lock();
         let index = kept.iter().position(|kept| kept.key == *key)?;
@@ -149,7 +167,7 @@ pub(crate) fn open(source: &ModelSource, name: &str) -> Result<StateDict, NodeEr
         ModelSource::Path(path) => StateDict::open(path),
         ModelSource::Embedded(bytes) => StateDict::from_static(bytes, name),
     };
-    dict.map_err(|error| named(name, super::objects::engine(error)))
+    dict.map_err(|error| named(name, engine(error)))
 }
 
 /// The same failure with the file's name in front.

@@ -5,6 +5,7 @@ use rushlight_diffusion::clip::Clip;
 use rushlight_diffusion::loaders::Upscaler;
 use rushlight_diffusion::model::Model;
 use rushlight_diffusion::vae::Vae;
+use rushlight_diffusion::weights::StateDict;
 
 /// Something loaded from files. Tensors are made when they are first used, so that its size grows.
 pub(crate) trait Resident: Send + Sync + 'static {
@@ -40,8 +41,19 @@ impl Resident for Upscaler {
 pub(crate) struct Measured<T> {
     /// What was loaded.
     pub(crate) value: T,
-    /// Bytes of its tensors.
-    pub(crate) bytes: usize,
+    bytes: usize,
+}
+
+impl<T> Measured<T> {
+    /// As large as the tensors that it was made of.
+    pub(crate) fn new(value: T, dict: &StateDict) -> Self {
+        Self { value, bytes: dict.stored_bytes() }
+    }
+
+    /// Something whose tensors are counted elsewhere.
+    pub(crate) fn nothing(value: T) -> Self {
+        Self { value, bytes: 0 }
+    }
 }
 
 impl<T: Send + Sync + 'static> Resident for Measured<T> {

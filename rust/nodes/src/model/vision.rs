@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use rushlight_diffusion::checkpoint::checkpoint_from_dict;
 use rushlight_diffusion::conditioning::{CondEntry, Conditioning};
 use rushlight_diffusion::loaders;
 use rushlight_diffusion::models::clip_vision::{ClipVision, EncodedPicture};
@@ -11,11 +10,20 @@ use rushlight_diffusion::models::style::StyleModel;
 use rushlight_diffusion::unclip::PictureCondition;
 
 use super::conditioning::with_options;
+use super::loader::Loaders;
+use super::loaders::checkpoint;
 use super::objects::{checkpoint_values, conditioning, conditioning_value, engine};
-use super::residency::{Residency, named, open};
+use super::residency::Residency;
 use super::resident::Measured;
 use crate::picture::resize::resize;
 use crate::prelude::*;
+
+/// Registers the classes that load files.
+pub(crate) fn register_loaders(loaders: &mut Loaders<'_>) {
+    loaders.add("CLIPVisionLoader", clip_vision_loader_schema, clip_vision_loader);
+    loaders.add("StyleModelLoader", style_model_loader_schema, style_model_loader);
+    loaders.add("unCLIPCheckpointLoader", un_clip_checkpoint_loader_schema, un_clip_checkpoint_loader);
+}
 
 /// Registers the classes that load nothing.
 pub(crate) fn register(registry: &mut Registry) {
@@ -29,26 +37,20 @@ type Vision = Arc<Measured<ClipVision>>;
 /// A STYLE_MODEL.
 type Style = Arc<Measured<StyleModel>>;
 
-/// Schema of the class.
-pub(crate) fn clip_vision_loader_schema(host: &dyn Host) -> NodeSchema {
+fn clip_vision_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("CLIPVisionLoader", "loaders")
         .display("Load CLIP Vision")
         .input(InputSpec::combo("clip_name", model_names(host, "clip_vision")).bare())
         .output(OutputSpec::new("CLIP_VISION"))
 }
-/// Loads a picture encoder.
-pub(crate) fn clip_vision_loader(
+fn clip_vision_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("clip_name")?;
-    let source = ctx.host().model("clip_vision", name)?;
-    let vision: Vision = residency.get("clip vision", std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        loaders::clip_vision(&dict, name, &residency.options(ctx))
-            .map(|value| Measured { value, bytes: dict.stored_bytes() })
-            .map_err(|error| named(name, engine(error)))
+    let vision: Vision = residency.load(ctx, "clip vision", ("clip_vision", name), |dict, options| {
+        Ok(Measured::new(loaders::clip_vision(dict, name, options)?, dict))
     })?;
     Ok(NodeOutput::one(Value::object("CLIP_VISION", vision)))
 }
@@ -94,26 +96,20 @@ fn clip_vision_encode(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, No
     Ok(NodeOutput::one(Value::object("CLIP_VISION_OUTPUT", encoded)))
 }
 
-/// Schema of the class.
-pub(crate) fn style_model_loader_schema(host: &dyn Host) -> NodeSchema {
+fn style_model_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("StyleModelLoader", "loaders")
         .display("Load Style Model")
         .input(InputSpec::combo("style_model_name", model_names(host, "style_models")).bare())
         .output(OutputSpec::new("STYLE_MODEL"))
 }
-/// Loads a style model.
-pub(crate) fn style_model_loader(
+fn style_model_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
-    let name = inputs.str("style_model_name")?;
-    let source = ctx.host().model("style_models", name)?;
-    let style: Style = residency.get("style model", std::slice::from_ref(&source), ctx.device(), || {
-        let dict = open(&source, name)?;
-        loaders::style_model(&dict, &residency.options(ctx))
-            .map(|value| Measured { value, bytes: dict.stored_bytes() })
-            .map_err(|error| named(name, engine(error)))
+    let file = ("style_models", inputs.str("style_model_name")?);
+    let style: Style = residency.load(ctx, "style model", file, |dict, options| {
+        Ok(Measured::new(loaders::style_model(dict, options)?, dict))
     })?;
     Ok(NodeOutput::one(Value::object("STYLE_MODEL", style)))
 }
@@ -183,8 +179,7 @@ fn un_clip_conditioning(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, 
     Ok(NodeOutput::one(conditioning_value(changed)))
 }
 
-/// Schema of the class.
-pub(crate) fn un_clip_checkpoint_loader_schema(host: &dyn Host) -> NodeSchema {
+fn un_clip_checkpoint_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("unCLIPCheckpointLoader", "loaders")
         .input(InputSpec::combo("ckpt_name", model_names(host, "checkpoints")).bare())
         .output(OutputSpec::new("MODEL"))
@@ -192,25 +187,16 @@ pub(crate) fn un_clip_checkpoint_loader_schema(host: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("VAE"))
         .output(OutputSpec::new("CLIP_VISION"))
 }
-/// Loads a checkpoint with its picture encoder.
-pub(crate) fn un_clip_checkpoint_loader(
+fn un_clip_checkpoint_loader(
     residency: &Residency,
     ctx: &NodeContext,
     inputs: &Inputs,
 ) -> Result<NodeOutput, NodeError> {
     let name = inputs.str("ckpt_name")?;
-    let source = ctx.host().model("checkpoints", name)?;
-    let sources = std::slice::from_ref(&source);
-    let options = residency.options(ctx);
-    let checkpoint = residency.get("checkpoint", sources, ctx.device(), || {
-        checkpoint_from_dict(&open(&source, name)?, name, &options)
-            .map_err(|error| named(name, engine(error)))
-    })?;
-    let vision: Vision = residency.get("clip vision of a checkpoint", sources, ctx.device(), || {
-        let dict = open(&source, name)?;
-        loaders::clip_vision(&dict, name, &options)
-            .map(|value| Measured { value, bytes: 0 })
-            .map_err(|error| named(name, engine(error)))
+    let checkpoint = checkpoint(residency, ctx, name)?;
+    let purpose = "clip vision of a checkpoint";
+    let vision: Vision = residency.load(ctx, purpose, ("checkpoints", name), |dict, options| {
+        loaders::clip_vision(dict, name, options).map(Measured::nothing)
     })?;
     let mut values = checkpoint_values(name, &checkpoint).to_vec();
     values.push(Value::object("CLIP_VISION", vision));

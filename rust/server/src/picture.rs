@@ -8,6 +8,7 @@ use std::io::{BufReader, Cursor, Read, Seek};
 use axum::http::StatusCode;
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use rushlight_webp::{Options, Picture};
 
 use crate::error::ApiError;
 
@@ -57,8 +58,8 @@ fn unreadable(error: impl std::fmt::Display) -> ApiError {
 /// Encodes for a browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// WebP (lossless).
-    WebP,
+    /// WebP of a quality from 1 to 100.
+    WebP(u8),
     /// JPEG of a quality from 1 to 100; alpha is dropped.
     Jpeg(u8),
     /// PNG.
@@ -69,7 +70,7 @@ impl Encoding {
     /// The MIME type.
     pub fn mime(self) -> &'static str {
         match self {
-            Encoding::WebP => "image/webp",
+            Encoding::WebP(_) => "image/webp",
             Encoding::Jpeg(_) => "image/jpeg",
             Encoding::Png => "image/png",
         }
@@ -86,20 +87,31 @@ pub fn encode(image: &DynamicImage, encoding: Encoding) -> Result<Vec<u8>, ApiEr
         Encoding::Jpeg(quality) => {
             image.to_rgb8().write_with_encoder(JpegEncoder::new_with_quality(&mut out, quality))
         }
-        // The encoder takes 8-bit RGB and RGBA only.
-        Encoding::WebP if image.color().has_alpha() => image.to_rgba8().write_to(&mut out, ImageFormat::WebP),
-        Encoding::WebP => image.to_rgb8().write_to(&mut out, ImageFormat::WebP),
+        Encoding::WebP(quality) => return webp(image, quality),
         Encoding::Png => image.write_to(&mut out, ImageFormat::Png),
     };
     match written {
         Ok(()) => Ok(out.into_inner()),
-        Err(error) => Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "cannot_encode",
-            "The picture does not fit the format asked for",
-            error.to_string(),
-        )),
+        Err(error) => Err(does_not_fit(error)),
     }
+}
+
+fn does_not_fit(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "cannot_encode",
+        "The picture does not fit the format asked for",
+        error.to_string(),
+    )
+}
+
+/// With the effort that Pillow takes when none is asked for.
+fn webp(image: &DynamicImage, quality: u8) -> Result<Vec<u8>, ApiError> {
+    let alpha = image.color().has_alpha();
+    let bytes = if alpha { image.to_rgba8().into_raw() } else { image.to_rgb8().into_raw() };
+    let picture = Picture { bytes: &bytes, width: image.width(), height: image.height(), alpha };
+    let options = Options { lossless: false, quality: f32::from(quality), method: 4 };
+    rushlight_webp::encode(&picture, options).map_err(does_not_fit)
 }
 
 /// Most bytes of text chunks that are carried over into a new PNG.

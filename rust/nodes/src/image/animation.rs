@@ -105,7 +105,15 @@ fn save_animated_webp_schema(_: &dyn Host) -> NodeSchema {
 fn save_animated_webp(ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     let p = pixels(inputs, "images")?;
     let delay = (1000.0 / inputs.float("fps")?).clamp(1.0, f64::from(1 << 23)) as u32;
-    // Frames are always kept exactly; `quality` and `method` only matter to lossy files.
-    let file = webp::animation(&p, delay, &metadata(ctx, inputs))?;
+    let options = rushlight_webp::Options {
+        lossless: inputs.bool("lossless")?,
+        quality: inputs.size("quality")?.min(100) as f32,
+        method: match inputs.str("method")? {
+            "fastest" => 0,
+            "slowest" => 6,
+            _ => 4,
+        },
+    };
+    let file = webp::file(&p, delay, options, &metadata(ctx, inputs), &|| ctx.check())?;
     save_animation(ctx, inputs, &p, "webp", &file, p.batch != 1)
 }

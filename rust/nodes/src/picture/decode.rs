@@ -243,7 +243,8 @@ mod tests {
     fn the_frames_of_an_animation_count_together() {
         let frames =
             Pixels::build(3, 10, 20, 3, |b, y, x, _| ((b * 50 + y + x) % 256) as f32 / 255.0).unwrap();
-        let webp = crate::picture::webp::animation(&frames, 100, &Vec::new()).unwrap();
+        let lossless = rushlight_webp::Options { lossless: true, quality: 80.0, method: 0 };
+        let webp = crate::picture::webp::file(&frames, 100, lossless, &Vec::new(), &|| Ok(())).unwrap();
         let mut apng = Vec::new();
         {
             let mut encoder = ::png::Encoder::new(&mut apng, 20, 10);

@@ -22,6 +22,8 @@ use crate::state::AppState;
 
 /// Longest safetensors header that is read for its metadata, in bytes.
 const MAX_HEADER: u64 = 32 << 20;
+/// How pictures that lie beside models are shown.
+const PREVIEW: Encoding = Encoding::WebP(80);
 
 /// The routes of model folders.
 pub fn routes() -> Router<AppState> {
@@ -174,8 +176,7 @@ async fn preview(
         find_preview(&state.files, &folder, path_index, &filename)
     })
     .await?;
-    let headers =
-        [(header::CONTENT_TYPE, Encoding::WebP.mime()), (header::CACHE_CONTROL, "private, max-age=3600")];
+    let headers = [(header::CONTENT_TYPE, PREVIEW.mime()), (header::CACHE_CONTROL, "private, max-age=3600")];
     Ok((headers, bytes).into_response())
 }
 
@@ -191,7 +192,7 @@ fn find_preview(files: &Files, folder: &str, index: usize, filename: &str) -> Re
         let Ok(name) = RelPath::file(&format!("{stem}.{extension}")) else { continue };
         if let Ok(file) = root.open_file(&path.parent().join(&name), &[]) {
             let image = picture::decode(file, files.host.max_image_pixels())?;
-            return picture::encode(&image, Encoding::WebP);
+            return picture::encode(&image, PREVIEW);
         }
     }
     Err(ApiError::not_found("The model has no preview", format!("{filename:?}")))

@@ -96,7 +96,7 @@ fn conversion(query: &ViewQuery) -> Result<Option<(Encoding, Change)>, ApiError>
         let (format, quality) = preview.split_once(';').unwrap_or((preview, "90"));
         let quality = quality.parse::<u8>().unwrap_or(90).clamp(1, 100);
         // As in the original, a format that is not known is webp.
-        let encoding = if format == "jpeg" { Encoding::Jpeg(quality) } else { Encoding::WebP };
+        let encoding = if format == "jpeg" { Encoding::Jpeg(quality) } else { Encoding::WebP(quality) };
         return Ok(Some((encoding, |image| image)));
     }
     match query.channel.as_deref() {

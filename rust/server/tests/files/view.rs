@@ -90,6 +90,21 @@ async fn previews_are_encoded_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webp_preview_has_the_quality_asked_for() {
+    let site = Site::start().await;
+    let noise = image::RgbImage::from_fn(96, 96, |x, y| {
+        image::Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, (x * 13 + y * y) as u8])
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    noise.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    site.put("output/a.png", file.into_inner());
+    let length =
+        async |quality| site.get(&format!("/view?filename=a.png&preview=webp;{quality}")).await.body.len();
+    let (low, high) = (length(10).await, length(95).await);
+    assert!(2 * low < high, "{low} {high}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn channels_are_taken_apart() {
     let site = Site::start().await;
     site.put("output/a.png", png(2, 2, [9, 8, 7, 100]));

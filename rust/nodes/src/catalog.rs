@@ -4,7 +4,7 @@ use rushlight_runtime::Registry;
 
 use crate::settings::Settings;
 use crate::{
-    audio, dataset_text, image, latent, logic, mask, model, primitive, rebatch, regex, sigmas, text,
+    audio, dataset_text, image, latent, logic, mask, model, primitive, rebatch, regex, sigmas, text, video,
 };
 
 /// Adds every native class.
@@ -24,6 +24,7 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     image::filter::register(registry);
     image::quantize::register(registry);
     image::tracks::register(registry);
+    image::ltxv::register(registry);
     mask::register(registry);
     latent::empty::register(registry);
     latent::transform::register(registry);
@@ -36,7 +37,9 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     image::dataset::register(registry);
     image::resize_any::register(registry);
     rebatch::register(registry);
-    audio::register(registry);
+    audio::edit::register(registry);
+    audio::files::register(registry);
+    video::register(registry);
     regex::register(registry);
     logic::register(registry);
     let mut loaders = model::loader::Loaders::new(registry, settings);

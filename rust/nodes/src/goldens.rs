@@ -53,6 +53,9 @@ const EIGHT_BIT_CLASSES: &[&str] = &[
     "WanMoveVisualizeTracks",
 ];
 
+/// Classes that are native only where there is an `ffmpeg` executable.
+const NEED_FFMPEG: &[&str] = &["LTXVPreprocess"];
+
 /// The folder to read: `RUSHLIGHT_GOLDENS`, or the recorded set of this repository.
 pub fn folder() -> PathBuf {
     match std::env::var_os("RUSHLIGHT_GOLDENS") {
@@ -84,7 +87,12 @@ pub fn nodes(folder: &Path) -> Result<Report, String> {
     for (name, entry) in entries {
         let class = name.split('/').next().unwrap_or_default();
         if registry.get(class).is_none() {
-            report.missing.push((name, "not a native class".into()));
+            let reason = if NEED_FFMPEG.contains(&class) && !crate::media::find::require(&name) {
+                "needs an ffmpeg executable"
+            } else {
+                "not a native class"
+            };
+            report.missing.push((name, reason.into()));
             continue;
         }
         match run(&registry, &ctx, class, &entry, &tensors) {

@@ -8,6 +8,7 @@ pub(crate) mod dataset;
 pub(crate) mod filter;
 pub(crate) mod fit;
 pub(crate) mod io;
+pub(crate) mod ltxv;
 pub(crate) mod quantize;
 pub(crate) mod resize_any;
 pub(crate) mod scale;

@@ -15,6 +15,7 @@ mod image;
 mod latent;
 mod logic;
 mod mask;
+mod media;
 mod memory;
 mod missing;
 mod model;
@@ -26,10 +27,12 @@ mod rebatch;
 mod regex;
 mod settings;
 mod sigmas;
+mod sound;
 mod spec;
 #[cfg(any(test, feature = "goldens"))]
 mod testing;
 mod text;
+mod video;
 
 pub use catalog::{register, register_with};
 pub use missing::{Missing, missing};

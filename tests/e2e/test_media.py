@@ -54,7 +54,7 @@ SAVED = {
     "flac": ("SaveAudio", None, ("audio/flac", "audio/x-flac"), 44100, 2e-5),
     "preview": ("PreviewAudio", None, ("audio/flac", "audio/x-flac"), 44100, 2e-5),
     "mp3 V0": ("SaveAudioMP3", "V0", ("audio/mpeg",), 44100, 0.02),
-    "mp3 128k": ("SaveAudioMP3", "128k", ("audio/mpeg",), 44100, 0.03),
+    "mp3 128k": ("SaveAudioMP3", "128k", ("audio/mpeg",), 44100, 0.06),
     "mp3 320k": ("SaveAudioMP3", "320k", ("audio/mpeg",), 44100, 0.02),
     "opus 64k": ("SaveAudioOpus", "64k", ("audio/ogg", "audio/opus"), 48000, None),
     "opus 192k": ("SaveAudioOpus", "192k", ("audio/ogg", "audio/opus"), 48000, None),

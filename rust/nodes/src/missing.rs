@@ -46,9 +46,7 @@ fn reason(class: &str, module: &str) -> &'static str {
         "hunyuan3d" | "load_3d" | "stable3d" => "its 3D models are not implemented",
         "train" => "training is not implemented",
         "dataset" => "reading and writing folders of training data is not implemented",
-        "apg" | "mahiro" | "tcfg" | "fresca" | "eps" => {
-            "its change of guidance is not implemented: the publication leaves numbers open"
-        }
+        "apg" | "fresca" => "its change of guidance is not implemented: the publication leaves numbers open",
         "hooks" => "hooks on conditioning are not implemented",
         "audio" | "audio_encoder" | "ace" | "lt_audio" => "its audio models are not implemented",
         "model_merging" | "model_merging_model_specific" => "the models it merges are not implemented",

@@ -37,16 +37,61 @@ fn deviation(tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor.reshape((batch, ()))?.var(1)?.sqrt()?.reshape(shape)?)
 }
 
-/// CFG-Zero* (arXiv 2503.18886): the negative is first scaled to lie nearest the positive. Directions
-/// are those from the noisy latent to the predictions.
+/// CFG-Zero* (arXiv 2503.18886): the negative is scaled to lie nearest the positive. The factor is that of the
+/// directions from the noisy latent, as in the paper; what it scales is the clean latent.
 pub fn cfg_zero_star() -> CombineFn {
     Arc::new(|guided: &Guided<'_>| {
         let (cond, uncond) = ((guided.x - guided.cond)?, (guided.x - guided.uncond)?);
         let dot = per_picture(&(&cond * &uncond)?)?;
         let alpha = dot.broadcast_div(&(per_picture(&uncond.sqr()?)? + 1e-8)?)?;
-        let uncond = uncond.broadcast_mul(&alpha)?;
-        let direction = (&uncond + ((cond - &uncond)? * guided.scale)?)?;
-        Ok((guided.x - direction)?)
+        let uncond = guided.uncond.broadcast_mul(&alpha)?;
+        Ok((&uncond + ((guided.cond - &uncond)? * guided.scale)?)?)
+    })
+}
+
+/// Tangential damping (arXiv 2503.18137): of the negative only what lies along the direction that both predictions of
+/// noise share, the first right singular vector of the two.
+pub fn tangential_damping() -> CombineFn {
+    Arc::new(|guided: &Guided<'_>| {
+        let (cond, uncond) = ((guided.x - guided.cond)?, (guided.x - guided.uncond)?);
+        // The larger eigenvalue of the products of both, and its vector, are those of the singular value.
+        let (aa, bb) = (per_picture(&cond.sqr()?)?, per_picture(&uncond.sqr()?)?);
+        let ab = per_picture(&(&cond * &uncond)?)?;
+        let half = ((&aa - &bb)? / 2.0)?;
+        let root = (half.sqr()? + ab.sqr()?)?.sqrt()?;
+        let (first, second) = match half.mean_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()? >= 0.0 {
+            true => ((&root + &half)?, ab),
+            false => (ab, (&root - &half)?),
+        };
+        let shared = (cond.broadcast_mul(&first)? + uncond.broadcast_mul(&second)?)?;
+        let along =
+            per_picture(&(&uncond * &shared)?)?.broadcast_div(&(per_picture(&shared.sqr()?)? + 1e-30)?)?;
+        let uncond = shared.broadcast_mul(&along)?;
+        Ok((guided.x - (&uncond + ((cond - &uncond)? * guided.scale)?)?)?)
+    })
+}
+
+/// Guidance between the plain one and the positive prediction times the scale, by how alike their mean and the negative
+/// are: cosines over channels of signed square roots, averaged. Fitted to recorded answers; nothing is published.
+pub fn towards_positive() -> CombineFn {
+    Arc::new(|guided: &Guided<'_>| {
+        let plain = (guided.uncond + ((guided.cond - guided.uncond)? * guided.scale)?)?;
+        let leap = (guided.cond * guided.scale)?;
+        let rooted = |t: &Tensor| -> Result<Tensor> { Ok((t.abs()?.sqrt()? * t.sign()?)?) };
+        let (a, b) = (rooted(guided.uncond)?, rooted(&((&plain + &leap)? / 2.0)?)?);
+        let norm = |t: &Tensor| -> Result<Tensor> { Ok((t.sqr()?.sum_keepdim(1)? + 1e-16)?.sqrt()?) };
+        let cosines = ((&a * &b)?.sum_keepdim(1)? / (norm(&a)? * norm(&b)?)?)?;
+        let alike = f64::from(cosines.mean_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+        let weight = (alike + 1.0) / 2.0;
+        Ok(((plain * weight)? + (leap * (1.0 - weight))?)?)
+    })
+}
+
+/// Every prediction of noise times a factor that depends on sigma. Runs after the combination.
+pub fn scaled_noise(factor: impl Fn(f64) -> f64 + Send + Sync + 'static) -> CombineFn {
+    Arc::new(move |guided: &Guided<'_>| {
+        let noise = ((guided.x - guided.denoised)? * factor(guided.sigma))?;
+        Ok((guided.x - noise)?)
     })
 }
 

@@ -35,6 +35,10 @@ pub(crate) fn register(registry: &mut Registry) {
     add(registry, "RescaleCFG", rescale_cfg_schema, rescale_cfg);
     add(registry, "CFGZeroStar", cfg_zero_star_schema, cfg_zero_star);
     add(registry, "CFGNorm", cfg_norm_schema, cfg_norm);
+    add(registry, "TCFG", tcfg_schema, tcfg);
+    add(registry, "Mahiro", mahiro_schema, mahiro);
+    add(registry, "Epsilon Scaling", epsilon_scaling_schema, epsilon_scaling);
+    add(registry, "TemporalScoreRescaling", temporal_score_rescaling_schema, temporal_score_rescaling);
     add(registry, "HyperTile", hyper_tile_schema, hyper_tile);
     add(
         registry,
@@ -290,6 +294,65 @@ fn cfg_zero_star_schema(_: &dyn Host) -> NodeSchema {
 }
 fn cfg_zero_star(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
     combined(inputs, functions::cfg_zero_star())
+}
+
+fn tcfg_schema(_: &dyn Host) -> NodeSchema {
+    v3("TCFG", "advanced/guidance", "tcfg")
+        .display("Tangential Damping CFG")
+        .extra("display_name", "Tangential Damping CFG")
+        .input(InputSpec::new("model", "MODEL"))
+        .output(OutputSpec::named("MODEL", "patched_model"))
+}
+fn tcfg(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    combined(inputs, functions::tangential_damping())
+}
+
+fn mahiro_schema(_: &dyn Host) -> NodeSchema {
+    v3("Mahiro", "_for_testing", "mahiro")
+        .display("Mahiro CFG")
+        .extra("display_name", "Mahiro CFG")
+        .input(InputSpec::new("model", "MODEL"))
+        .output(OutputSpec::named("MODEL", "patched_model"))
+        .extra("experimental", true)
+}
+fn mahiro(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    combined(inputs, functions::towards_positive())
+}
+
+fn epsilon_scaling_schema(_: &dyn Host) -> NodeSchema {
+    v3("Epsilon Scaling", "model_patches/unet", "eps")
+        .input(InputSpec::new("model", "MODEL"))
+        .input(float("scaling_factor", 1.005, 0.5, 1.5).opt("display", "number").step(0.001))
+        .output(OutputSpec::new("MODEL"))
+}
+fn epsilon_scaling(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    // Ning et al., arXiv 2308.15321.
+    let divisor = inputs.float("scaling_factor")?;
+    if divisor == 0.0 {
+        return Err(NodeError::value("scaling_factor is 0"));
+    }
+    followed(inputs, functions::scaled_noise(move |_| 1.0 / divisor))
+}
+
+fn temporal_score_rescaling_schema(_: &dyn Host) -> NodeSchema {
+    v3("TemporalScoreRescaling", "model_patches/unet", "eps")
+        .display("TSR - Temporal Score Rescaling")
+        .extra("display_name", "TSR - Temporal Score Rescaling")
+        .input(InputSpec::new("model", "MODEL"))
+        .input(float("tsr_k", 0.95, 0.01, 100.0).opt("display", "number").step(0.001))
+        .input(float("tsr_sigma", 1.0, 0.01, 100.0).opt("display", "number").step(0.001))
+        .output(OutputSpec::named("MODEL", "patched_model"))
+}
+fn temporal_score_rescaling(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
+    let (k, deviation) = (inputs.float("tsr_k")?, inputs.float("tsr_sigma")?);
+    let flow = model(inputs, "model")?.sampling.is_flow();
+    // Temporal Score Rescaling: by the ratio of two signal-to-noise ratios.
+    let factor = move |sigma: f64| {
+        let alpha = if flow { 1.0 - sigma } else { 1.0 };
+        let signal = (alpha / sigma.max(1e-12)).powi(2) * deviation.powi(2);
+        (signal + 1.0) / (signal / k + 1.0)
+    };
+    followed(inputs, functions::scaled_noise(factor))
 }
 
 fn cfg_norm_schema(_: &dyn Host) -> NodeSchema {

@@ -1,6 +1,7 @@
 //! Reads sound files: the first sound track, whole.
 
 use std::io::{Cursor, ErrorKind};
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
 use rushlight_runtime::{Audio, CancelToken, NodeError};
@@ -48,6 +49,12 @@ pub(crate) fn unreadable(name: &str, reason: impl std::fmt::Display) -> NodeErro
 /// [`Unread::Unknown`] for formats and codecs that are not known here, [`Unread::Failed`] for broken files, sounds that
 /// do not fit the memory, and interrupted runs.
 pub(crate) fn decode(name: &str, bytes: Bytes, cancel: &CancelToken) -> Result<Audio, Unread> {
+    // The libraries count with what headers claim; where that overflows, the file is to blame and not the run.
+    std::panic::catch_unwind(AssertUnwindSafe(|| decode_track(name, bytes, cancel)))
+        .unwrap_or_else(|_| Err(unreadable(name, "its header makes no sense").into()))
+}
+
+fn decode_track(name: &str, bytes: Bytes, cancel: &CancelToken) -> Result<Audio, Unread> {
     let stream = MediaSourceStream::new(Box::new(Cursor::new(bytes.clone())), Default::default());
     let mut hint = Hint::new();
     if let Some((_, extension)) = name.rsplit_once('.') {

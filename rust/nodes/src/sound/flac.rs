@@ -13,6 +13,14 @@ use super::{Clip, failed};
 const COMMENTS: u8 = 4;
 /// Bytes that a block of comments may have: its length is a number of 24 bits.
 const MAX_COMMENTS: usize = (1 << 24) - 1;
+/// Where the header has the smallest block's length, and behind it the largest's: 16 bits each.
+const SMALLEST_BLOCK: usize = 8;
+/// Where the header has the sample rate.
+const RATE: usize = 18;
+/// The highest rate that the encoder takes, and one in the place of higher ones: its frames have no way to say it, so
+/// they leave it to the file's header, where the true one is put.
+const HIGHEST_CODED: u32 = 96_000;
+const STAND_IN: u32 = 95_999;
 /// Channels and samples a second that the format has room for.
 const MAX_CHANNELS: usize = 8;
 const MAX_RATE: u32 = 655_350;
@@ -53,7 +61,25 @@ pub(crate) fn encode(
     }
     let mut sink = ByteSink::new();
     stream.write(&mut sink).map_err(|_| failed("FLAC", "a number is out of range"))?;
-    Ok(sink.into_inner())
+    let mut file = sink.into_inner();
+    // The header's smallest block is not to count the last one (RFC 9639, 8.2), which the encoder does count.
+    let size = (config.block_size as u16).to_be_bytes();
+    if let Some(place) = file.get_mut(SMALLEST_BLOCK..SMALLEST_BLOCK + 4) {
+        place.copy_from_slice(&[size, size].concat());
+    }
+    if clip.rate > HIGHEST_CODED {
+        set_rate(&mut file, clip.rate);
+    }
+    Ok(file)
+}
+
+/// Writes another rate into the file's header, of which it is 20 bits.
+fn set_rate(file: &mut [u8], rate: u32) {
+    if let Some([high, middle, low]) = file.get_mut(RATE..RATE + 3) {
+        *high = (rate >> 12) as u8;
+        *middle = (rate >> 4) as u8;
+        *low = (rate << 4) as u8 | (*low & 0x0f);
+    }
 }
 
 /// The sound as whole numbers, block by block.
@@ -74,7 +100,7 @@ impl Source for Samples<'_> {
     }
 
     fn sample_rate(&self) -> usize {
-        self.clip.rate as usize
+        if self.clip.rate > HIGHEST_CODED { STAND_IN as usize } else { self.clip.rate as usize }
     }
 
     fn read_samples<F: Fill>(&mut self, block_size: usize, dest: &mut F) -> Result<usize, SourceError> {

@@ -225,6 +225,14 @@ def test_a_node_that_always_fails_never_ends_the_server(examples):
         client.run({"1": node("ExampleText", text="after fifty failures")}).ok()
 
 
+def test_memory_can_be_given_back_and_prompts_run_afterwards(examples):
+    with examples.client() as client:
+        assert examples.request("/free", {"unload_models": True, "free_memory": True}, method="POST")[0] == 200
+        client.run({"1": node("ExampleText", text="after /free")}).ok()
+        client.run({"1": node("TestUse", code="comfy.model_management.unload_all_models()")}).ok()
+        client.run({"1": node("ExampleText", text="after a pack unloaded the models")}, timeout=20).ok()
+
+
 def test_sending_an_event_takes_microseconds(examples):
     with examples.client() as client:
         run = client.run({"1": node("ExampleMeasureEvents", count=20000)}).ok()

@@ -67,10 +67,14 @@ def free(unload_models: bool, free_memory: bool) -> None:
     import gc
     import sys
 
-    management = sys.modules.get("comfy.model_management")
-    if management is not None and unload_models:
-        management.unload_all_models()
+    from . import interrupts
+
+    # Ours would ask the server, which is who asks here.
+    engine = interrupts.checkout_management()
+    if engine is not None and unload_models:
+        engine.unload_all_models()
     gc.collect()
+    management = sys.modules.get("comfy.model_management")
     if management is not None:
         management.soft_empty_cache()
 

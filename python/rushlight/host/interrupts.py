@@ -52,7 +52,7 @@ def cancel(call_id: int, context) -> None:
         loop.get().call_soon_threadsafe(coroutine.cancel)
         return
     # ComfyUI's own engine looks at a flag of its own.
-    management = _checkout_management()
+    management = checkout_management()
     if management is not None:
         global _flagged
         _flagged = True
@@ -80,11 +80,12 @@ def begin(context) -> None:
     global _flagged
     if _flagged and not context.cancelled:
         _flagged = False
-        management = _checkout_management()
+        management = checkout_management()
         if management is not None:
             management.interrupt_current_processing(False)
 
 
-def _checkout_management():
+def checkout_management():
+    """``comfy.model_management`` of a checkout, ``None`` stand-alone."""
     management = sys.modules.get("comfy.model_management")
     return None if getattr(management, "RUSHLIGHT", False) else management

@@ -47,6 +47,18 @@ pub enum PreviewChoice {
     Taesd,
 }
 
+impl PreviewChoice {
+    /// As it is written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Auto => "auto",
+            Self::Latent2rgb => "latent2rgb",
+            Self::Taesd => "taesd",
+        }
+    }
+}
+
 /// Folders: where everything is found and written.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Folders")]
@@ -146,43 +158,60 @@ pub struct DeviceArgs {
     pub disable_metadata: bool,
 }
 
+/// A flag that says in which precision a part is loaded: as it is written, whether it was given, what it means.
+type PrecisionFlag = (&'static str, bool, PartPrecision);
+
+/// What the first flag that was given means.
+fn chosen(flags: &[PrecisionFlag], otherwise: PartPrecision) -> PartPrecision {
+    flags.iter().find_map(|(_, given, part)| given.then_some(*part)).unwrap_or(otherwise)
+}
+
 impl DeviceArgs {
+    fn everywhere(&self) -> [PrecisionFlag; 2] {
+        [
+            ("--force-fp32", self.force_fp32, PartPrecision::of(DType::F32)),
+            ("--force-fp16", self.force_fp16, PartPrecision::of(DType::F16)),
+        ]
+    }
+
+    fn unet(&self) -> [PrecisionFlag; 5] {
+        [
+            ("--fp32-unet", self.fp32_unet, PartPrecision::of(DType::F32)),
+            ("--bf16-unet", self.bf16_unet, PartPrecision::of(DType::BF16)),
+            ("--fp16-unet", self.fp16_unet, PartPrecision::of(DType::F16)),
+            ("--fp8_e4m3fn-unet", self.fp8_e4m3fn_unet, PartPrecision::rounded(FileDtype::F8E4M3)),
+            ("--fp8_e5m2-unet", self.fp8_e5m2_unet, PartPrecision::rounded(FileDtype::F8E5M2)),
+        ]
+    }
+
+    fn text_encoder(&self) -> [PrecisionFlag; 5] {
+        [
+            ("--fp32-text-enc", self.fp32_text_enc, PartPrecision::of(DType::F32)),
+            ("--bf16-text-enc", self.bf16_text_enc, PartPrecision::of(DType::BF16)),
+            ("--fp16-text-enc", self.fp16_text_enc, PartPrecision::of(DType::F16)),
+            ("--fp8_e4m3fn-text-enc", self.fp8_e4m3fn_text_enc, PartPrecision::rounded(FileDtype::F8E4M3)),
+            ("--fp8_e5m2-text-enc", self.fp8_e5m2_text_enc, PartPrecision::rounded(FileDtype::F8E5M2)),
+        ]
+    }
+
+    fn vae(&self) -> [PrecisionFlag; 3] {
+        [
+            ("--fp32-vae", self.fp32_vae, PartPrecision::of(DType::F32)),
+            ("--bf16-vae", self.bf16_vae, PartPrecision::of(DType::BF16)),
+            ("--fp16-vae", self.fp16_vae, PartPrecision::of(DType::F16)),
+        ]
+    }
+
     /// How the native nodes load models.
     pub fn node_settings(&self) -> rushlight_nodes::Settings {
-        let everywhere = match (self.force_fp32, self.force_fp16) {
-            (true, _) => PartPrecision::of(DType::F32),
-            (_, true) => PartPrecision::of(DType::F16),
-            _ => PartPrecision::default(),
-        };
-        let first = |choices: &[(bool, PartPrecision)], otherwise: PartPrecision| {
-            choices.iter().find_map(|(given, part)| given.then_some(*part)).unwrap_or(otherwise)
-        };
-        let unet = [
-            (self.fp32_unet, PartPrecision::of(DType::F32)),
-            (self.bf16_unet, PartPrecision::of(DType::BF16)),
-            (self.fp16_unet, PartPrecision::of(DType::F16)),
-            (self.fp8_e4m3fn_unet, PartPrecision::rounded(FileDtype::F8E4M3)),
-            (self.fp8_e5m2_unet, PartPrecision::rounded(FileDtype::F8E5M2)),
-        ];
-        let text_encoder = [
-            (self.fp32_text_enc, PartPrecision::of(DType::F32)),
-            (self.bf16_text_enc, PartPrecision::of(DType::BF16)),
-            (self.fp16_text_enc, PartPrecision::of(DType::F16)),
-            (self.fp8_e4m3fn_text_enc, PartPrecision::rounded(FileDtype::F8E4M3)),
-            (self.fp8_e5m2_text_enc, PartPrecision::rounded(FileDtype::F8E5M2)),
-        ];
-        let vae = [
-            (self.fp32_vae, PartPrecision::of(DType::F32)),
-            (self.bf16_vae, PartPrecision::of(DType::BF16)),
-            (self.fp16_vae, PartPrecision::of(DType::F16)),
-        ];
+        let everywhere = chosen(&self.everywhere(), PartPrecision::default());
         let gigabytes = self.reserve_vram.unwrap_or(0.0).max(0.0);
         rushlight_nodes::Settings {
             precision: Precision {
-                unet: first(&unet, everywhere),
-                text_encoder: first(&text_encoder, everywhere),
+                unet: chosen(&self.unet(), everywhere),
+                text_encoder: chosen(&self.text_encoder(), everywhere),
                 // Half precision everywhere does not mean the VAE: it would overflow.
-                vae: first(&vae, PartPrecision::default()),
+                vae: chosen(&self.vae(), PartPrecision::default()),
             },
             vae_on_cpu: self.cpu_vae,
             reserved_bytes: (gigabytes * f64::from(1 << 30)) as u64,
@@ -191,26 +220,15 @@ impl DeviceArgs {
 
     /// The given flags that another engine beside this one has too, as they are written.
     pub fn shared_flags(&self) -> Vec<&'static str> {
-        let flags = [
-            ("--force-fp32", self.force_fp32),
-            ("--force-fp16", self.force_fp16),
-            ("--fp32-unet", self.fp32_unet),
-            ("--bf16-unet", self.bf16_unet),
-            ("--fp16-unet", self.fp16_unet),
-            ("--fp8_e4m3fn-unet", self.fp8_e4m3fn_unet),
-            ("--fp8_e5m2-unet", self.fp8_e5m2_unet),
-            ("--fp16-vae", self.fp16_vae),
-            ("--fp32-vae", self.fp32_vae),
-            ("--bf16-vae", self.bf16_vae),
+        let others = [
+            ("--cpu", self.cpu),
             ("--cpu-vae", self.cpu_vae),
-            ("--fp8_e4m3fn-text-enc", self.fp8_e4m3fn_text_enc),
-            ("--fp8_e5m2-text-enc", self.fp8_e5m2_text_enc),
-            ("--fp16-text-enc", self.fp16_text_enc),
-            ("--fp32-text-enc", self.fp32_text_enc),
-            ("--bf16-text-enc", self.bf16_text_enc),
             ("--reserve-vram", self.reserve_vram.is_some()),
+            ("--disable-metadata", self.disable_metadata),
         ];
-        flags.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+        let precision = [&self.everywhere()[..], &self.unet(), &self.text_encoder(), &self.vae()].concat();
+        let precision = precision.into_iter().map(|(flag, given, _)| (flag, given));
+        precision.chain(others).filter_map(|(flag, given)| given.then_some(flag)).collect()
     }
 }
 
@@ -479,6 +497,13 @@ mod tests {
         assert_eq!(args.cache_lru, Some(5));
         assert!(args.device.cpu);
         assert_eq!(args.folders.extra_model_paths_config, [PathBuf::from("extra.yaml")]);
+    }
+
+    #[test]
+    fn preview_methods_have_the_names_that_they_are_written_by() {
+        for choice in PreviewChoice::value_variants() {
+            assert_eq!(serve(&["--preview-method", choice.name()]).preview_method, *choice);
+        }
     }
 
     #[test]

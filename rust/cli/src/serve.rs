@@ -27,8 +27,8 @@ pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + S
 /// What keeps it from starting: an option, a folder, the database, the device or the port.
 pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogBuffer>) -> Result<()> {
     let mut args = args.clone();
-    if extension.is_some() && args.comfyui_dir.is_none() {
-        args.comfyui_dir = std::env::current_dir().ok().filter(|folder| is_checkout(folder));
+    if extension.is_some() {
+        args.comfyui_dir = checkout(args.comfyui_dir.as_deref())?;
     }
     let args = &args;
     let ignored = args.upstream.given();
@@ -94,7 +94,22 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
     stopped
 }
 
-/// Whether a folder is a ComfyUI checkout: a server started in one uses it.
+/// The ComfyUI checkout whose nodes are used: the one that was named, else the current folder if it is one. It is
+/// absolute, for packs of nodes may change the current folder.
+///
+/// # Errors
+/// When what was named is none.
+fn checkout(named: Option<&Path>) -> Result<Option<PathBuf>> {
+    let Some(named) = named else {
+        return Ok(std::env::current_dir().ok().filter(|folder| is_checkout(folder)));
+    };
+    if !is_checkout(named) {
+        bail!("--comfyui-dir {}: no nodes.py, folder_paths.py and comfy/ there", named.display());
+    }
+    Ok(Some(std::path::absolute(named)?))
+}
+
+/// Whether a folder is a ComfyUI checkout.
 fn is_checkout(folder: &Path) -> bool {
     folder.join("comfy").is_dir()
         && ["nodes.py", "folder_paths.py"].iter().all(|file| folder.join(file).is_file())
@@ -273,8 +288,11 @@ mod tests {
         std::fs::create_dir(folder.path().join("comfy")).unwrap();
         std::fs::write(folder.path().join("nodes.py"), "").unwrap();
         assert!(!is_checkout(folder.path()));
+        let error = checkout(Some(folder.path())).unwrap_err().to_string();
+        assert!(error.contains("--comfyui-dir") && error.contains("nodes.py"), "{error}");
         std::fs::write(folder.path().join("folder_paths.py"), "").unwrap();
         assert!(is_checkout(folder.path()));
+        assert_eq!(checkout(Some(folder.path())).unwrap().as_deref(), Some(folder.path()));
     }
 
     #[test]

@@ -6,24 +6,22 @@ import copy
 import json
 import os
 import signal
-import socket
 import subprocess
+import sys
 import time
 import uuid
 from pathlib import Path
 
 import requests
-from websockets.sync.client import connect
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from servers import ROOT, Process, Socket, free_port  # noqa: E402
+
+__all__ = ["BINARY", "DEFAULT_WORKFLOW", "ROOT", "Server", "Socket", "free_port", "text_to_image"]
+
 BINARY = Path(os.environ.get("RUSHLIGHT_BIN", ROOT / "target" / "debug" / "rushlight"))
 DEFAULT_WORKFLOW = json.loads((ROOT / "rust/cli/assets/default_workflow.json").read_text())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def text_to_image(prompt: str = "a red heart on a white background", **sampler) -> dict:
@@ -32,35 +30,6 @@ def text_to_image(prompt: str = "a red heart on a white background", **sampler) 
     graph["6"]["inputs"]["text"] = prompt
     graph["3"]["inputs"].update(sampler)
     return graph
-
-
-class Socket:
-    """A websocket client; text frames come as parsed JSON, binary ones as bytes."""
-
-    def __init__(self, port: int, client_id: str, flags: dict | None = None):
-        self.id = client_id
-        self.socket = connect(f"ws://127.0.0.1:{port}/ws?clientId={client_id}", max_size=None)
-        if flags is not None:
-            self.socket.send(json.dumps({"type": "feature_flags", "data": flags}))
-
-    def next(self, timeout: float = 60):
-        frame = self.socket.recv(timeout=timeout)
-        return json.loads(frame) if isinstance(frame, str) else frame
-
-    def until_done(self, prompt_id: str, timeout: float = 120) -> list:
-        """Every frame up to `executing` with `node: null` of this prompt."""
-        frames = []
-        deadline = time.monotonic() + timeout
-        while True:
-            frame = self.next(max(0.1, deadline - time.monotonic()))
-            frames.append(frame)
-            if isinstance(frame, dict) and frame["type"] == "executing":
-                data = frame["data"]
-                if data["node"] is None and data["prompt_id"] == prompt_id:
-                    return frames
-
-    def close(self):
-        self.socket.close()
 
 
 class Server:
@@ -84,25 +53,13 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> "Server":
-        self.log = open(self.base / "server.log", "ab")
         command = [BINARY, "serve", "--base-directory", self.base, "--port", str(self.port), "--cpu", *self.options]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
-            try:
-                if self.get("/system_stats").ok:
-                    return self
-            except requests.ConnectionError:
-                time.sleep(0.02)
-        raise RuntimeError(f"the server did not start:\n{(self.base / 'server.log').read_text()}")
+        self.running = Process(command, self.base)
+        self.process = self.running.process
+        return self
 
     def stop(self, how: int = signal.SIGTERM, timeout: float = 30) -> int:
-        assert self.process is not None
-        self.process.send_signal(how)
-        code = self.process.wait(timeout)
-        self.log.close()
+        code = self.running.stop(how, timeout)
         self.process = None
         return code
 

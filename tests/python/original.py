@@ -7,12 +7,12 @@ import json
 import os
 import pathlib
 import re
-import socket
 import struct
 
 import numpy
 from PIL import Image
 from serving import ROOT, Server, node
+from servers import free_port
 
 GOLDENS = ROOT / "tests" / "data" / "goldens"
 SCALARS = ("STRING", "INT", "FLOAT", "BOOLEAN", "SIGMAS", "COMBO")
@@ -20,11 +20,8 @@ SCALARS = ("STRING", "INT", "FLOAT", "BOOLEAN", "SIGMAS", "COMBO")
 
 def original(python: str, checkout: str, base: pathlib.Path) -> Server:
     """Starts the original; it writes nothing into its checkout."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        python, "main.py", "--cpu", "--port", str(port), "--base-directory", str(base),
+        python, "main.py", "--cpu", "--port", str(free_port()), "--base-directory", str(base),
         "--database-url", f"sqlite:///{base}/original.db", "--fp32-text-enc",
     ]
     server = Server(python, base, command=command, cwd=checkout, wait=300, env={"PYTHONDONTWRITEBYTECODE": "1"})

@@ -6,25 +6,20 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
 
 import pytest
-from websockets.sync.client import connect
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from servers import ROOT, Process, Socket  # noqa: E402
+
 EXAMPLES = ROOT / "examples" / "custom_nodes"
-
-
-def _has_wheel(python: str) -> bool:
-    return subprocess.run([python, "-c", "import rushlight"], capture_output=True, cwd="/").returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +28,7 @@ def python(tmp_path_factory) -> str:
     given = os.environ.get("RUSHLIGHT_TEST_PYTHON")
     if given:
         return given
-    if _has_wheel(sys.executable):
+    if has(sys.executable, "rushlight"):
         return sys.executable
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -42,40 +37,13 @@ def python(tmp_path_factory) -> str:
     return made
 
 
-class Server:
-    """A running server."""
+class Server(Process):
+    """A running server in a Python that has the wheel, or what ``command`` starts."""
 
     def __init__(self, python: str, base: pathlib.Path, *arguments: str, env=None, command=None, cwd=None, wait=60):
-        self.lines: list = []
-        command = command or [python, "-m", "rushlight", "serve", "--port", "0", "--base-directory", str(base), *arguments]
         self.base = base
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=str(cwd or base),
-            env={**os.environ, "NO_COLOR": "1", **(env or {})},
-        )
-        self._found = threading.Event()
-        self.port = None
-        threading.Thread(target=self._read, daemon=True).start()
-        if not self._found.wait(wait):
-            self.stop()
-            raise RuntimeError("the server did not start:\n" + "".join(self.lines))
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.append(line)
-            found = re.search(r"http://[^:]+:(\d+)", line)
-            if found and self.port is None:
-                self.port = int(found.group(1))
-                self._found.set()
-        self._found.set()
-
-    @property
-    def output(self) -> str:
-        return "".join(self.lines)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        own = [python, "-m", "rushlight", "serve", "--port", "0", "--base-directory", str(base), *arguments]
+        super().__init__(command or own, str(cwd or base), env, wait)
 
     def request(self, path, body=None, method=None, headers=None, raw=False, timeout=60):
         """``(status, parsed body, headers)``."""
@@ -101,29 +69,19 @@ class Server:
     @contextlib.contextmanager
     def client(self, flags=None):
         """A connected client."""
-        sid = uuid.uuid4().hex
-        # A client that does not read goes on hearing pongs, and is not ended for that it does not answer pings.
-        options = {"max_size": None, "max_queue": None, "ping_interval": None}
-        with connect(f"ws://127.0.0.1:{self.port}/ws?clientId={sid}", **options) as socket:
-            if flags is not None:
-                socket.send(json.dumps({"type": "feature_flags", "data": flags}))
-            yield Client(self, sid, socket)
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        client = Client(self, flags)
+        try:
+            yield client
+        finally:
+            client.close()
 
 
-class Client:
+class Client(Socket):
     """A session."""
 
-    def __init__(self, server, sid, socket):
-        self.server, self.sid, self.socket = server, sid, socket
+    def __init__(self, server, flags=None):
+        super().__init__(server.port, uuid.uuid4().hex, flags)
+        self.server, self.sid = server, self.id
 
     def submit(self, prompt, **extra):
         """Queues a prompt; gives its id."""
@@ -133,18 +91,8 @@ class Client:
 
     def frames(self, prompt_id, timeout=60):
         """Every frame until the prompt has ended: ``(type, data)`` or bytes."""
-        end = time.monotonic() + timeout
-        frames = []
-        while True:
-            frame = self.socket.recv(timeout=max(0.01, end - time.monotonic()))
-            if isinstance(frame, bytes):
-                frames.append(frame)
-                continue
-            message = json.loads(frame)
-            frames.append((message["type"], message["data"]))
-            data = message["data"]
-            if message["type"] == "executing" and data["node"] is None and data["prompt_id"] == prompt_id:
-                return frames
+        frames = self.until_done(prompt_id, timeout)
+        return [frame if isinstance(frame, bytes) else (frame["type"], frame["data"]) for frame in frames]
 
     def run(self, prompt, timeout=60, **extra):
         """Runs a prompt: a :class:`Run`."""
@@ -185,19 +133,31 @@ HOMES = ["stand-alone", "stand-in checkout"] + (["ComfyUI"] if os.environ.get("C
 """Where the examples run: in a folder of their own, in ``tests/checkout``, and in ``COMFYUI_DIR`` if that is set."""
 
 
+def home(kind: str, base: pathlib.Path, python: str) -> "tuple[pathlib.Path, list[str]]":
+    """Base folder of a server in one of ``HOMES``, made below ``base``, and the arguments that it starts with."""
+    if kind == "stand-in checkout":
+        base = base / "ComfyUI"
+        shutil.copytree(ROOT / "tests" / "checkout", base)
+        return base, ["--comfyui-dir", str(base)]
+    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+    if kind == "stand-alone":
+        return base, []
+    if not os.environ.get("COMFYUI_DIR"):
+        pytest.skip("COMFYUI_DIR is not set")
+    if not has(python, "torch"):
+        pytest.skip(f"{python} has no PyTorch: ComfyUI does not run in it")
+    return base, ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
+
+
+def has(python: str, *modules: str) -> bool:
+    """Whether a Python has modules."""
+    return subprocess.run([python, "-c", f"import {', '.join(modules)}"], capture_output=True, cwd="/").returncode == 0
+
+
 @pytest.fixture(scope="session", params=HOMES)
 def examples(request, python, tmp_path_factory):
     """A server with every example pack, and packs that fail, in each home."""
-    base = tmp_path_factory.mktemp("base")
-    arguments = []
-    if request.param == "stand-in checkout":
-        base = base / "ComfyUI"
-        shutil.copytree(ROOT / "tests" / "checkout", base)
-        arguments = ["--comfyui-dir", str(base)]
-    elif request.param == "ComfyUI":
-        if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
-            pytest.skip(f"{python} has no PyTorch: ComfyUI does not run in it")
-        arguments = ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
+    base, arguments = home(request.param, tmp_path_factory.mktemp("base"), python)
     nodes = base / "custom_nodes"
     shutil.copytree(EXAMPLES, nodes, dirs_exist_ok=True)
     add_difficult_packs(nodes)

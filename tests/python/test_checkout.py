@@ -1,17 +1,14 @@
 """Inside a checkout: its modules and classes, our server, and placement on engines."""
 
-import shutil
 import time
 
 import pytest
-from serving import ROOT, Server, node
+from serving import HOMES, Server, home, node
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkout") / "ComfyUI"
-    shutil.copytree(ROOT / "tests" / "checkout", folder)
-    return folder
+def checkout(python, tmp_path_factory):
+    return home("stand-in checkout", tmp_path_factory.mktemp("checkout"), python)[0]
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +53,49 @@ def test_classes_with_both_implementations_run_natively(server):
     assert run.error is None
 
 
-def test_nodes_that_cannot_meet_are_named(server):
-    info = server.get("/object_info")
-    if "CLIPTextEncode" not in info:
-        pytest.skip("CLIPTextEncode is not there")
-    status, body, _ = server.request("/prompt", {"prompt": {
+ALONE = '''
+import nodes
+
+# From here on only the server itself has it.
+nodes.NODE_CLASS_MAPPINGS.pop("ModelSamplingDiscrete", None)
+
+
+class OnlyPython:
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    OUTPUT_NODE = True
+
+    def run(self, model):
+        return {"ui": {"text": [type(model).__name__]}}
+
+
+NODE_CLASS_MAPPINGS = {"OnlyPython": OnlyPython}
+'''
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOMES if kind != "stand-alone"])
+def test_nodes_that_cannot_meet_are_named(python, tmp_path, kind):
+    base, arguments = home(kind, tmp_path, python)
+    (base / "custom_nodes" / "alone.py").write_text(ALONE)
+    server = Server(python, base, *arguments)
+    prompt = {
         "1": node("CheckpointLoaderSimple", ckpt_name="rushlight-tiny.safetensors"),
-        "2": node("VAEDecode", vae=["1", 2], samples=["4", 0]),
-        "3": node("PyShowModel", model=["1", 0]),
-        "4": node("EmptyLatentImage", width=64, height=64, batch_size=1),
-        "5": node("PreviewImage", images=["2", 0]),
-    }})
-    assert status == 400 and body["error"]["type"] == "engines_cannot_meet"
-    assert "VAEDecode" in body["error"]["details"] and "PyShowModel" in body["error"]["details"]
+        "2": node("ModelSamplingDiscrete", model=["1", 0], sampling="eps", zsnr=False),
+        "3": node("OnlyPython", model=["2", 0]),
+    }
+    try:
+        status, body, _ = server.request("/prompt", {"prompt": prompt}, timeout=300)
+        assert status == 400 and body["error"]["type"] == "engines_cannot_meet"
+        assert "'2' (ModelSamplingDiscrete) only runs natively" in body["error"]["details"]
+        assert "'3' (OnlyPython) only runs in Python" in body["error"]["details"]
+        assert set(body["node_errors"]) == {"2", "3"}
+    finally:
+        server.stop()
 
 
 def test_an_interrupt_reaches_the_checkouts_own_flag(server):
@@ -101,8 +128,7 @@ def test_prefer_python_turns_placement_round(python, checkout, tmp_path):
 
 
 def test_a_checkouts_own_folders_are_used_unless_others_are_given(python, tmp_path):
-    folder = tmp_path / "ComfyUI"
-    shutil.copytree(ROOT / "tests" / "checkout", folder)
+    folder, _ = home("stand-in checkout", tmp_path, python)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     command = [python, "-m", "rushlight", "serve", "--port", "0", "--comfyui-dir", str(folder), "--lowvram"]

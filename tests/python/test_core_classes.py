@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from PIL import Image
-from serving import ROOT, node
+from serving import ROOT, has, node
 
 TABLE = json.loads((ROOT / "python" / "rushlight" / "host" / "core_classes.json").read_text())
 
@@ -31,7 +31,7 @@ def test_every_native_class_is_in_the_table_with_its_inputs_as_parameters(exampl
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_DIR"), reason="COMFYUI_DIR is not set")
 def test_the_table_is_what_a_checkout_says(python, tmp_path):
-    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+    if not has(python, "torch"):
         pytest.skip(f"{python} has no PyTorch")
     script = pathlib.Path(__file__).parent / "core_classes.py"
     command = [python, str(script), os.environ["COMFYUI_DIR"], *TABLE]

@@ -1,10 +1,9 @@
 """What comes first when a server starts, and what is imported at all."""
 
 import os
-import shutil
 
 import pytest
-from serving import ROOT, Server, node
+from serving import HOMES, Server, home, node
 
 EARLY = '''
 import os, sys
@@ -53,28 +52,16 @@ def seen(server):
         return client.run({"1": node("Seen")}, timeout=300).ok().outputs["1"]
 
 
-@pytest.fixture(params=["stand-alone", "stand-in checkout", "ComfyUI"])
-def home(request, tmp_path):
-    """``(base folder, arguments, folder of the modules)``."""
-    if request.param == "stand-alone":
-        return tmp_path, [], None
-    if request.param == "stand-in checkout":
-        shutil.copytree(ROOT / "tests" / "checkout", tmp_path / "ComfyUI")
-        return tmp_path / "ComfyUI", ["--comfyui-dir", str(tmp_path / "ComfyUI")], tmp_path / "ComfyUI"
-    if not os.environ.get("COMFYUI_DIR"):
-        pytest.skip("COMFYUI_DIR is not set")
-    return tmp_path, ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]], os.environ["COMFYUI_DIR"]
-
-
-def test_prestartup_scripts_run_before_any_engine_is_imported(python, home):
-    base, arguments, modules = home
+@pytest.mark.parametrize("kind", HOMES)
+def test_prestartup_scripts_run_before_any_engine_is_imported(python, tmp_path, kind):
+    base, arguments = home(kind, tmp_path, python)
     add_pack(base)
     server = Server(python, base, *arguments, env={"PYTHONDONTWRITEBYTECODE": "1"})
     try:
         found = seen(server)
         assert found["set"] == ["yes"]
         assert "the prestartup script ran first" in server.output and "Prestartup script of seen failed" not in server.output
-        assert modules is None or found["nodes"] == [os.path.join(str(modules), "nodes.py")]
+        assert kind == "stand-alone" or found["nodes"] == [os.path.join(arguments[-1], "nodes.py")]
     finally:
         server.stop()
 
@@ -89,8 +76,7 @@ def test_aiohttp_is_imported_only_for_packs_with_routes(python, tmp_path):
 
 
 def test_a_checkout_that_the_server_is_started_in_gets_its_flags_and_needs_no_option(python, tmp_path):
-    folder = tmp_path / "ComfyUI"
-    shutil.copytree(ROOT / "tests" / "checkout", folder)
+    folder, _ = home("stand-in checkout", tmp_path, python)
     add_pack(folder)
     command = [python, "-m", "rushlight", "serve", "--port", "0", "--lowvram"]
     server = Server(python, folder, command=command, cwd=folder)
@@ -102,6 +88,11 @@ def test_a_checkout_that_the_server_is_started_in_gets_its_flags_and_needs_no_op
         assert "PyOnlyModelMerge" in server.get("/object_info")
     finally:
         server.stop()
+
+
+def test_a_folder_that_is_no_checkout_is_refused_at_the_start(python, tmp_path):
+    with pytest.raises(RuntimeError, match="--comfyui-dir .*no nodes.py, folder_paths.py and comfy/ there"):
+        Server(python, tmp_path, "--comfyui-dir", str(tmp_path / "nowhere"))
 
 
 def test_flags_of_an_engine_that_is_not_there_are_said_to_have_no_effect(python, tmp_path):

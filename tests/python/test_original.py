@@ -7,13 +7,12 @@ its requirements. Nothing is written into the checkout.
 import contextlib
 import json
 import os
-import subprocess
 
 import checkpoint
 import original
 import pytest
 from original import GraphMaker, difference, results
-from serving import Server, node
+from serving import Server, has, node
 
 CHECKOUT = original.checkout_folder()
 pytestmark = pytest.mark.skipif(
@@ -30,7 +29,7 @@ ALLOWED = {
 
 @pytest.fixture(scope="module")
 def torch_python(python):
-    if subprocess.run([python, "-c", "import torch, aiohttp"], capture_output=True).returncode != 0:
+    if not has(python, "torch", "aiohttp"):
         pytest.skip(f"{python} has no PyTorch: set RUSHLIGHT_TEST_PYTHON to one in which ComfyUI runs")
     return python
 

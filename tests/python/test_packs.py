@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from PIL import Image
-from serving import HOMES, ROOT, Server, node
+from serving import HOMES, ROOT, Server, has, home, node
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RUSHLIGHT_TEST_PACKS"), reason="RUSHLIGHT_TEST_PACKS is not set: nothing is downloaded"
@@ -64,12 +64,12 @@ def downloaded(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[home for home in HOMES if home != "stand-in checkout"])
 def server(request, python, downloaded, tmp_path_factory):
-    if subprocess.run([python, "-c", "import torch, transformers"], capture_output=True).returncode != 0:
+    if not has(python, "torch", "transformers"):
         pytest.skip(f"{python} has no PyTorch and transformers, which the packs need")
     packs, needs = downloaded
     base = tmp_path_factory.mktemp("base")
-    shutil.copytree(packs, base / "custom_nodes")
-    arguments = [] if request.param == "stand-alone" else ["--cpu", "--comfyui-dir", os.environ["COMFYUI_DIR"]]
+    base, arguments = home(request.param, base, python)
+    shutil.copytree(packs, base / "custom_nodes", dirs_exist_ok=True)
     server = Server(python, base, *arguments, env={"PYTHONPATH": str(needs)})
     yield server
     server.stop()

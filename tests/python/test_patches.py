@@ -1,10 +1,7 @@
 """Packs that change core classes, tables and folders: what they do takes effect, also natively."""
 
-import shutil
-import subprocess
-
 import pytest
-from serving import ROOT, Server, node
+from serving import Server, has, home, node
 
 PATCHES = '''
 import os
@@ -91,12 +88,7 @@ NODE_CLASS_MAPPINGS = {"PatchMove": Move}
 
 @pytest.fixture(scope="module", params=["stand-alone", "stand-in checkout"])
 def server(request, python, tmp_path_factory):
-    base = tmp_path_factory.mktemp("patched")
-    arguments = []
-    if request.param == "stand-in checkout":
-        base = base / "ComfyUI"
-        shutil.copytree(ROOT / "tests" / "checkout", base)
-        arguments = ["--comfyui-dir", str(base)]
+    base, arguments = home(request.param, tmp_path_factory.mktemp("patched"), python)
     pack = base / "custom_nodes" / "patcher"
     (pack / "scripts").mkdir(parents=True)
     (pack / "scripts" / "patch.js").write_text("// patch\n")
@@ -187,7 +179,7 @@ NODE_CLASS_MAPPINGS = {"Late": Late}
 
 
 def test_pytorch_that_a_call_imports_first_is_used_by_later_calls(python, tmp_path):
-    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+    if not has(python, "torch"):
         pytest.skip(f"{python} has no PyTorch")
     (tmp_path / "custom_nodes").mkdir()
     (tmp_path / "custom_nodes" / "late.py").write_text(LATE)

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+from serving import has
 
 
 def run_in(python, code):
@@ -72,7 +73,7 @@ assert one.data_ptr() == a.ctypes.data and two.data_ptr() != a.ctypes.data
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
 def test_torch_tensors_cross(python, dtype):
-    if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode != 0:
+    if not has(python, "torch"):
         pytest.skip(f"{python} has no PyTorch")
     run_in(python, f"""
 import torch

@@ -3,11 +3,12 @@
 import subprocess
 
 import pytest
+from serving import has
 
 
 @pytest.fixture(scope="module")
 def mypy(python):
-    if subprocess.run([python, "-c", "import mypy"], capture_output=True).returncode != 0:
+    if not has(python, "mypy"):
         pytest.skip("mypy is not installed beside the wheel: pip install mypy")
 
     def run(module, *arguments):

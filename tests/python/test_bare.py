@@ -39,7 +39,24 @@ class Picture:
         return {"ui": {"text": [str(image.shape)]}}
 
 
-NODE_CLASS_MAPPINGS = {"BareText": Text, "BarePicture": Picture}
+class Call:
+    """Calls what needs a library."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"code": ("STRING", {})}}
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    CATEGORY = "tests"
+    OUTPUT_NODE = True
+
+    def run(self, code):
+        exec(code)
+        return ()
+
+
+NODE_CLASS_MAPPINGS = {"BareText": Text, "BarePicture": Picture, "BareCall": Call}
 '''
 ROUTES = '''
 from server import PromptServer
@@ -111,9 +128,28 @@ def test_a_tensor_without_a_library_for_it_is_an_error_that_says_what_to_install
     assert "pip install numpy" in run.error["exception_message"]
 
 
+@pytest.mark.parametrize(("code", "needs"), [
+    ("from comfy.model_management import get_torch_device as f; f()", "comfy.model_management needs PyTorch: pip install torch"),
+    ("from comfy.utils import load_torch_file as f; f('x')", "comfy.utils.load_torch_file needs PyTorch: pip install torch"),
+    ("from comfy.utils import save_torch_file as f; f({}, 'x')", "save_torch_file needs PyTorch: pip install torch"),
+    ("from comfy.utils import tiled_scale as f; f(None, None)", "comfy.utils.tiled_scale needs PyTorch: pip install torch"),
+    ("from comfy.utils import lanczos as f; f(None, 1, 1)", "comfy.utils.lanczos needs NumPy: pip install numpy"),
+    ("from comfy.sample import prepare_noise as f; f(None, 1)", "comfy.sample.prepare_noise needs PyTorch: pip install torch"),
+    ("from nodes import PreviewImage as C; C().save_images([type('I', (), {'shape': (1, 1, 3)})])",
+     "nodes.SaveImage needs NumPy: pip install numpy"),
+    ("from comfy_api.latest import ui; ui.AudioSaveHelper.save_audio({}, 'x', 'temp', None, 'wav')",
+     "ui.AudioSaveHelper needs NumPy: pip install numpy"),
+    ("from server import web", "a route of a custom node needs aiohttp: pip install aiohttp"),
+])
+def test_what_needs_a_library_says_how_to_install_it(server, code, needs):
+    with server.client() as client:
+        run = client.run({"1": node("BareCall", code=code)})
+    assert run.error["exception_type"] == "ImportError" and needs in run.error["exception_message"]
+
+
 def test_routes_without_aiohttp_say_what_to_install(server):
     server.get("/object_info/BareText")
-    assert "need aiohttp: pip install aiohttp" in server.output
+    assert "needs aiohttp: pip install aiohttp" in server.output
 
 
 def test_native_nodes_need_none_of_them(server):

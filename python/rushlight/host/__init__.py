@@ -6,7 +6,7 @@
 - :mod:`~rushlight.host.imports`: imports files.
 - :mod:`~rushlight.host.loader`: finds and imports packs of nodes.
 - :mod:`~rushlight.host.adapter`: calls node classes of either generation.
-- :mod:`~rushlight.host.progress`: bars, told to the server and to handlers of packs.
+- :mod:`~rushlight.host.progress`: bars, told to the server, and by it to handlers and hooks of packs.
 - :mod:`~rushlight.host.running`: which node runs, seen from any thread.
 - :mod:`~rushlight.host.signals`: handlers that packs set.
 - :mod:`~rushlight.host.loop`: the event loop: async nodes, and routes that nodes add.
@@ -45,14 +45,15 @@ def on_prompt(body):
 
 
 def refresh() -> None:
-    """Tell the server of folders that packs changed since it last asked."""
+    """Tell the server of what packs changed since it last asked: folders, and who hears of bars."""
     import sys
 
-    from . import folders
+    from . import folders, progress
 
     folder_paths = sys.modules.get("folder_paths")
     if folder_paths is not None:
         folders.share(folder_paths)
+    progress.share()
 
 
 def run_ended(prompt_id: str) -> None:

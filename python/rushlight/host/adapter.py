@@ -6,7 +6,7 @@ import inspect
 import math
 import weakref
 
-from . import constants, describing, interrupts, loop, progress, running
+from . import constants, describing, interrupts, loop, previews, running
 
 
 class Adapter:
@@ -58,14 +58,12 @@ class Adapter:
     def call(self, context, instance, kwargs):
         """Run the node."""
         interrupts.begin(context)
+        previews.follow(context)
         with running.node(context):
-            progress.begin(context)
             result = self._function(instance, kwargs)(**self._arguments(kwargs))
             if inspect.isawaitable(result):
                 result = loop.settle(result)
-            made = self._result(result, context)
-            progress.end(context)
-            return made
+            return self._result(result, context)
 
     def begin(self, context, instance, kwargs, call_id, done) -> None:
         """Begin a coroutine; ``done(result, error)`` is called when it ends."""
@@ -74,11 +72,9 @@ class Adapter:
 
         async def run():
             coroutine.begin()
+            previews.follow(context)
             with running.node(context):
-                progress.begin(context)
-                made = self._result(await self._function(instance, kwargs)(**self._arguments(kwargs)), context)
-                progress.end(context)
-                return made
+                return self._result(await self._function(instance, kwargs)(**self._arguments(kwargs)), context)
 
         def ended(future):
             try:

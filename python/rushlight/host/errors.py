@@ -48,12 +48,15 @@ def needs_engine(name: str):
     return function
 
 
-def module_getattr(module: str, engine=(), lazy=None):
-    """A module's ``__getattr__``: ``engine`` are names that ComfyUI's engine has, ``lazy`` makes some on first use."""
+def module_getattr(module: str, engine=(), functions=(), lazy=None):
+    """A module's ``__getattr__``: ``engine`` are names that ComfyUI's engine has, ``functions`` those of its functions that
+    packs import whether they call them or not (see :func:`needs_engine`), ``lazy`` makes some on first use."""
 
     def getattribute(name):
         if lazy is not None and name in lazy:
             return lazy[name]()
+        if name in functions:
+            return needs_engine(f"{module}.{name}")
         if name in engine:
             raise NodeHomeNameError(f"{module}.{name}")
         # Python itself asks for names in double underscores.

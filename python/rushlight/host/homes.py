@@ -21,13 +21,6 @@ MODULES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 _ALWAYS_OURS = ("server", "execution")
 
 
-def is_checkout(folder: str) -> bool:
-    """Whether a folder is a ComfyUI checkout."""
-    return os.path.isdir(os.path.join(folder, "comfy")) and all(
-        os.path.isfile(os.path.join(folder, name)) for name in ("nodes.py", "folder_paths.py")
-    )
-
-
 def begin() -> None:
     """Decide which home this is, and make its modules importable. Nothing of an engine is imported yet, so that what
     ``prestartup_script.py`` files put into the environment comes before PyTorch."""
@@ -35,10 +28,6 @@ def begin() -> None:
     if not folder:
         sys.path.insert(0, MODULES)
     else:
-        # Made absolute once: packs may change the current folder.
-        folder = os.path.abspath(folder)
-        if not is_checkout(folder):
-            raise FileNotFoundError(f"--comfyui-dir {folder}: no nodes.py, folder_paths.py and comfy/ there")
         state.checkout = folder
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -122,10 +111,14 @@ def _follow_progress() -> None:
     """Progress of the checkout's own bars becomes the running node's."""
     import comfy.utils
 
-    def hook(value, total, preview=None, node_id=None, **_):
-        progress.report_running(value, total, preview, node_id)
+    set_hook = comfy.utils.set_progress_bar_global_hook
+    set_hook(progress.report_running)
 
-    comfy.utils.set_progress_bar_global_hook(hook)
+    def set_progress_bar_global_hook(function):
+        set_hook(function)
+        progress.share()
+
+    _replace_everywhere("set_progress_bar_global_hook", set_hook, set_progress_bar_global_hook)
     utils = _optional("comfy_execution.utils")
     context = None if utils is None else _context_maker(utils)
     if context is not None:
@@ -186,7 +179,7 @@ def _context_maker(module):
 
     def get_executing_context():
         context = running.current()
-        return None if context is None else cls(context.prompt_id, context.node_id, context.list_index)
+        return None if context is None or not context.node_id else cls(context.prompt_id, context.node_id, context.list_index)
 
     return get_executing_context
 

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 
-from . import describing, folders, imports, loop, patches, state
+from . import describing, folders, imports, loop, patches, progress, state
 from .adapter import Adapter
 from .errors import describe
 
@@ -59,6 +59,7 @@ def load_all(packs) -> None:
     import folder_paths
 
     folders.share(folder_paths)
+    progress.begin()
 
 
 def _register(adapters, replace: bool = False) -> None:

@@ -1,7 +1,8 @@
 """Which node runs, seen from any thread.
 
 A node's call sets a context variable. Threads that the node starts, and work that it hands to thread pools, keep
-it; so do coroutines. Whoever has none (a thread from before) is taken to belong to the node that began last.
+it; so do coroutines. Whoever has none (a thread from before) is taken to belong to the node that had its turn last,
+whichever engine runs it: that one the server knows.
 """
 
 from __future__ import annotations
@@ -12,25 +13,23 @@ import threading
 import weakref
 from contextlib import contextmanager
 
+from . import state
+
 _current: contextvars.ContextVar = contextvars.ContextVar("rushlight_node", default=None)
 _threads: "weakref.WeakKeyDictionary[threading.Thread, object]" = weakref.WeakKeyDictionary()
-_last = None
 
 
 def current():
-    """The running node's :class:`rushlight._rushlight.NodeContext`, or ``None`` before the first."""
-    context = _current.get()
-    if context is None:
-        context = _threads.get(threading.current_thread())
-    return _last if context is None else context
+    """The running node's :class:`rushlight._rushlight.NodeContext`, or ``None`` before the first run. Between the beginning
+    of a run and that of its first node, its ``node_id`` is empty."""
+    context = current_of_caller()
+    return context if context is not None or state.app is None else state.app.running()
 
 
 @contextmanager
 def node(context):
     """Within it, ``context`` is the running node."""
-    global _last
     token = _current.set(context)
-    _last = context
     try:
         yield
     finally:
@@ -40,7 +39,7 @@ def node(context):
 def graph_prefix() -> "str | None":
     """What the ids of a graph begin with that the running node builds: no other graph of its call has it. ``None`` where no
     node runs."""
-    context = current()
+    context = current_of_caller()
     return None if context is None else f"{context.node_id}.{context.list_index or 0}.{context.next_graph()}."
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from comfy.cli_args import LatentPreviewMethod, args  # noqa: F401
-from rushlight.host import progress, running
+from rushlight.host import imports, progress, running
 
 MAX_PREVIEW_RESOLUTION = 512
 _override: "str | None" = None
@@ -26,9 +26,8 @@ class Latent2RGBPreviewer(LatentPreviewer):
         self.factors, self.bias, self.reshape = latent_rgb_factors, latent_rgb_factors_bias, latent_rgb_factors_reshape
 
     def decode_latent_to_preview(self, x0):
-        import numpy
-        from PIL import Image
-
+        numpy = imports.library("numpy", "latent_preview.Latent2RGBPreviewer")
+        Image = imports.library("PIL.Image", "latent_preview.Latent2RGBPreviewer")
         latent = x0.detach().float().cpu().numpy() if hasattr(x0, "detach") else numpy.asarray(x0, dtype="float32")
         if self.reshape is not None:
             latent = numpy.asarray(self.reshape(latent))
@@ -47,8 +46,7 @@ class TAESDPreviewerImpl(LatentPreviewer):
         self.taesd = taesd
 
     def decode_latent_to_preview(self, x0):
-        from PIL import Image
-
+        Image = imports.library("PIL.Image", "latent_preview.TAESDPreviewerImpl")
         picture = self.taesd.decode(x0[:1])[0].movedim(0, -1)
         return Image.fromarray((((picture + 1.0) / 2.0).clamp(0, 1) * 255.0).byte().cpu().numpy())
 
@@ -77,7 +75,8 @@ def prepare_callback(model, steps, x0_output_dict=None):
 
 
 def set_preview_method(override=None):
-    """What previews of Python samplers are made by from now on: a method's name, or ``default`` for the prompt's own.
+    """What previews of Python samplers are made by for the rest of the prompt: a method's name, or ``default`` for the
+    prompt's own.
 
     Previews of native samplers go by the prompt and ``--preview-method``.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rushlight.host import imports
+
 
 def conditioning_set_values(conditioning, values=None, append=False):
     """The conditioning with further keys in each entry's options."""
@@ -38,8 +40,7 @@ def image_alpha_fix(destination, source):
     if have > want:
         return destination, source[..., :want]
     if have < want:
-        import torch
-
+        torch = imports.library("torch", "node_helpers.image_alpha_fix")
         source = torch.nn.functional.pad(source, (0, want - have))
         source[..., -1] = 1.0
     return destination, source
@@ -54,6 +55,5 @@ def hasher():
 
 def string_to_torch_dtype(name):
     """A torch dtype by its short name, ``None`` for others."""
-    import torch
-
+    torch = imports.library("torch", "node_helpers.string_to_torch_dtype")
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}.get(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from rushlight.host import native, state
+from rushlight.host import imports, native, state
 
 MAX_RESOLUTION = 16384
 
@@ -64,11 +64,11 @@ class SaveImage:
         import os
 
         import folder_paths
-        import numpy
         from comfy.cli_args import args
-        from PIL import Image
-        from PIL.PngImagePlugin import PngInfo
 
+        numpy = imports.library("numpy", "nodes.SaveImage")
+        Image = imports.library("PIL.Image", "nodes.SaveImage")
+        PngInfo = imports.library("PIL.PngImagePlugin", "nodes.SaveImage").PngInfo
         filename_prefix += self.prefix_append
         height, width = images[0].shape[0], images[0].shape[1]
         folder, filename, counter, subfolder, _ = folder_paths.get_save_image_path(

@@ -8,7 +8,7 @@ import logging
 import threading
 import uuid  # noqa: F401 - packs use server.uuid
 
-from rushlight.host import errors, loop, previews, running, state
+from rushlight.host import errors, imports, loop, previews, running, state
 
 
 class BinaryEventTypes:
@@ -21,11 +21,7 @@ class BinaryEventTypes:
 
 
 def _need_aiohttp():
-    try:
-        from aiohttp import web
-    except ImportError as error:
-        raise ImportError("routes of custom nodes need aiohttp: pip install aiohttp") from error
-    return web
+    return imports.library("aiohttp.web", "a route of a custom node")
 
 
 # Imported by whoever asks for it only.
@@ -251,7 +247,7 @@ class PromptServer:
     @property
     def last_node_id(self):
         context = running.current()
-        return None if context is None else context.node_id
+        return None if context is None else context.node_id or None
 
     @last_node_id.setter
     def last_node_id(self, value):
@@ -314,16 +310,15 @@ class PromptServer:
         self.send_sync(BinaryEventTypes.UNENCODED_PREVIEW_IMAGE, image_data, sid)
 
     def send_progress_text(self, text, node_id, sid=None):
-        """Show a text on a node of the running prompt."""
+        """Show a text on a node: to the client of the prompt that the calling node belongs to. What belongs to no node is
+        for the client of the running prompt, and for everyone while none runs."""
         if isinstance(text, (bytes, bytearray)):
             text = bytes(text).decode("utf-8", "replace")
-        context, node_id = running.current(), None if node_id is None else str(node_id)
+        context, node_id = running.current_of_caller(), None if node_id is None else str(node_id)
         if context is not None:
             context.progress_text(str(text), node_id, sid)
-            return
-        # Before the first node has run there is no prompt that it could belong to.
-        name = (node_id or "").encode()
-        state.app.send(BinaryEventTypes.TEXT, len(name).to_bytes(4, "big") + name + str(text).encode(), sid)
+        else:
+            state.app.progress_text(str(text), node_id or "", sid)
 
     def queue_updated(self):
         """The server tells its clients itself when the queue changes."""

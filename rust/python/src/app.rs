@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use candle_core::Device;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use rushlight_graph::{InputType, NodeSchema};
@@ -12,6 +14,7 @@ use rushlight_runtime::{EventSink, Fingerprint, Inputs, Node};
 use rushlight_server::extension::{Application, ForwardAddress, ForwardTarget, Pack};
 use serde_json::{Map, json};
 
+use crate::follow::Follower;
 use crate::node::PyNode;
 use crate::value::{self, Memo};
 use crate::watch::Watch;
@@ -36,38 +39,46 @@ pub struct PyApp {
     app: Arc<dyn Application>,
     sink: Arc<dyn EventSink>,
     watch: Arc<Watch>,
+    follower: Arc<Follower>,
     told: Arc<Mutex<Told>>,
     options: serde_json::Value,
 }
 
-/// A call's inputs, each by the type that the schema declares.
-fn read_inputs(schema: &NodeSchema, inputs: &Bound<'_, PyDict>, memo: &Memo) -> PyResult<Inputs> {
-    let mut values = Inputs::new();
-    for (key, item) in inputs.iter() {
-        let key: String = key.extract()?;
-        let ty = match schema.find_input(&key).map(|input| &input.ty) {
-            Some(InputType::Named(name)) => name.to_string(),
-            _ => "*".into(),
-        };
-        values.insert(key, value::from_python(&item, &ty, memo)?);
-    }
-    Ok(values)
+/// A call of a native class from Python: its inputs, each read as the schema declares it.
+struct NativeCall {
+    node: Arc<dyn Node>,
+    schema: NodeSchema,
+    inputs: Inputs,
+    memo: Memo,
 }
 
 impl PyApp {
-    fn native(&self, name: &str) -> PyResult<Arc<dyn Node>> {
+    fn native(&self, name: &str, inputs: &Bound<'_, PyDict>, device: &Device) -> PyResult<NativeCall> {
         let node = self.app.native().get(name).cloned();
-        node.ok_or_else(|| pyo3::exceptions::PyKeyError::new_err(format!("there is no native node {name}")))
+        let node = node.ok_or_else(|| PyKeyError::new_err(format!("there is no native node {name}")))?;
+        let schema = inputs.py().detach(|| node.schema(self.app.host().as_ref()));
+        let memo = Memo::new(device);
+        let mut values = Inputs::new();
+        for (key, item) in inputs.iter() {
+            let key: String = key.extract()?;
+            let ty = match schema.find_input(&key).map(|input| &input.ty) {
+                Some(InputType::Named(name)) => name.to_string(),
+                _ => "*".into(),
+            };
+            values.insert(key, value::from_python(&item, &ty, &memo)?);
+        }
+        Ok(NativeCall { node, schema, inputs: values, memo })
     }
 
     /// Wraps a server; `options` is what the command line said of Python.
     pub fn new(
         app: Arc<dyn Application>,
         watch: Arc<Watch>,
+        follower: Arc<Follower>,
         told: Arc<Mutex<Told>>,
         options: serde_json::Value,
     ) -> Self {
-        Self { sink: app.sink(), app, watch, told, options }
+        Self { sink: app.sink(), app, watch, follower, told, options }
     }
 }
 
@@ -123,14 +134,11 @@ impl PyApp {
         name: &str,
         inputs: &Bound<'py, PyDict>,
     ) -> PyResult<(Vec<Bound<'py, PyAny>>, Bound<'py, PyAny>)> {
-        let node = self.native(name)?;
-        let schema = py.detach(|| node.schema(self.app.host().as_ref()));
-        let mut memo = Memo::new(context.get().inner().device());
-        let values = read_inputs(&schema, inputs, &memo)?;
-        let values = values.to_native(&schema, context.get().inner().device());
-        let values = values.map_err(|failure| crate::error::to_python(py, failure))?;
-        let ctx = context.get().inner().clone();
-        let output = py.detach(|| node.execute(&ctx, &values));
+        let ctx = context.get().inner();
+        let NativeCall { node, schema, inputs, mut memo } = self.native(name, inputs, ctx.device())?;
+        let inputs = inputs.to_native(&schema, ctx.device());
+        let inputs = inputs.map_err(|failure| crate::error::to_python(py, failure))?;
+        let output = py.detach(|| node.execute(ctx, &inputs));
         let output = output.map_err(|failure| crate::error::to_python(py, failure))?;
         let outputs = output
             .values
@@ -150,11 +158,9 @@ impl PyApp {
         name: &str,
         inputs: &Bound<'py, PyDict>,
     ) -> PyResult<(&'static str, Bound<'py, PyAny>)> {
-        let node = self.native(name)?;
-        let ctx = context.get().inner().clone();
-        let schema = py.detach(|| node.schema(self.app.host().as_ref()));
-        let values = read_inputs(&schema, inputs, &Memo::new(ctx.device()))?;
-        let found = py.detach(|| node.fingerprint(&ctx, &values));
+        let ctx = context.get().inner();
+        let call = self.native(name, inputs, ctx.device())?;
+        let found = py.detach(|| call.node.fingerprint(ctx, &call.inputs));
         let none = py.None().into_bound(py);
         Ok(match found.map_err(|failure| crate::error::to_python(py, failure))? {
             Fingerprint::Unchanged => ("unchanged", none),
@@ -170,20 +176,39 @@ impl PyApp {
         name: &str,
         inputs: &Bound<'_, PyDict>,
     ) -> PyResult<Option<String>> {
-        let node = self.native(name)?;
+        let call = self.native(name, inputs, &Device::Cpu)?;
         let host = self.app.host();
-        let schema = py.detach(|| node.schema(host.as_ref()));
-        let values = read_inputs(&schema, inputs, &Memo::new(&candle_core::Device::Cpu))?;
-        let answer = py.detach(|| node.validate(host.as_ref(), &values, &Map::new()));
+        let answer = py.detach(|| call.node.validate(host.as_ref(), &call.inputs, &Map::new()));
         // A fault without a reason must not look like none.
         let fault = |fault: String| if fault.is_empty() { "the inputs are not valid".into() } else { fault };
         Ok(answer.map(|answer| answer.fault.map_or_else(String::new, fault)))
+    }
+
+    /// The node that had its turn last, of the newest run; its id is empty while the run has only begun.
+    fn running(&self) -> Option<context::PyNodeContext> {
+        self.follower.last().map(context::PyNodeContext::new)
+    }
+
+    /// Tells whether packs have added handlers, which hear of every node, and a hook for the bars of native nodes.
+    fn tell_listeners(&self, handlers: bool, hook: bool) {
+        self.follower.set_listeners(handlers, hook);
     }
 
     /// Sends a named event with JSON or a numbered one with bytes; to everyone if `sid` is `None`.
     #[pyo3(signature = (event, data, sid=None))]
     fn send(&self, event: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>, sid: Option<&str>) -> PyResult<()> {
         context::send(self.sink.as_ref(), event, data, sid)
+    }
+
+    /// Sends progress text that belongs to no node's call: to `sid`, or to the client of the prompt that runs, or to
+    /// everyone while none runs.
+    #[pyo3(signature = (text, node_id, sid=None))]
+    fn progress_text(&self, text: &str, node_id: &str, sid: Option<&str>) {
+        let to = sid.map_or_else(|| self.follower.audience(), |sid| Audience::Session(sid.into()));
+        let last = self.follower.last();
+        let prompt_id = last.map_or_else(|| "".into(), |last| last.run.prompt_id.clone());
+        let frame = BinaryFrame::Text { prompt_id, node_id: node_id.into(), text: text.into() };
+        self.sink.send(&to, Event::Binary(frame));
     }
 
     /// Sends an encoded preview picture that belongs to no node.

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use rushlight_runtime::RunFollower;
 use rushlight_server::extension::{Application, Extension, ForwardTarget, Pack};
 use serde_json::{Map, Value};
 
 use crate::app::{PyApp, Told};
+use crate::follow::Follower;
 use crate::watch::Watch;
 use crate::{error, json};
 
@@ -16,13 +18,14 @@ use crate::{error, json};
 pub struct PythonExtension {
     options: Value,
     watch: Arc<Watch>,
+    follower: Arc<Follower>,
     told: Arc<Mutex<Told>>,
 }
 
 impl PythonExtension {
     /// An extension with the command line's options for it; a node that ignores interrupts is ended after `grace`.
     pub fn new(options: Value, grace: Duration) -> Self {
-        Self { options, watch: Watch::start(grace), told: Arc::default() }
+        Self { options, watch: Watch::start(grace), follower: Arc::default(), told: Arc::default() }
     }
 
     fn host<T>(&self, call: impl for<'py> FnOnce(Bound<'py, PyModule>) -> PyResult<T>) -> Option<T> {
@@ -41,7 +44,13 @@ fn full_text(py: Python<'_>, raised: PyErr) -> String {
 
 impl Extension for PythonExtension {
     fn start(&self, app: Arc<dyn Application>) {
-        let app = PyApp::new(app, self.watch.clone(), self.told.clone(), self.options.clone());
+        let app = PyApp::new(
+            app,
+            self.watch.clone(),
+            self.follower.clone(),
+            self.told.clone(),
+            self.options.clone(),
+        );
         self.host(|host| host.call_method1("start", (Bound::new(host.py(), app)?,)).map(drop));
     }
 
@@ -61,6 +70,10 @@ impl Extension for PythonExtension {
         self.told.lock().forward.clone()
     }
 
+    fn follower(&self) -> Option<Arc<dyn RunFollower>> {
+        Some(self.follower.clone())
+    }
+
     fn refresh(&self) {
         self.host(|host| host.call_method0("refresh").map(drop));
     }
@@ -70,6 +83,7 @@ impl Extension for PythonExtension {
     }
 
     fn run_ended(&self, prompt_id: &str) {
+        self.follower.run_ended(prompt_id);
         self.host(|host| host.call_method1("run_ended", (prompt_id,)).map(drop));
     }
 

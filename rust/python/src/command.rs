@@ -14,10 +14,6 @@ use crate::bridge::PythonExtension;
 /// Seconds that a node which ignores an interrupt goes on before its thread gets an exception.
 const DEFAULT_GRACE: f64 = 10.0;
 
-/// Flags that this program and a checkout's engine both go by.
-const SHARED_FLAGS: [&str; 5] =
-    ["--cpu", "--force-fp32", "--fp32-unet", "--disable-metadata", "--preview-size"];
-
 /// Runs a command; `arguments` without the program's name. Returns the exit status.
 pub fn main(arguments: Vec<String>) -> i32 {
     let arguments: Vec<OsString> =
@@ -41,7 +37,7 @@ fn grace() -> Duration {
 fn options(args: &ServeArgs, given: &[OsString]) -> Value {
     let mut upstream = args.upstream.given();
     upstream.extend(args.device.shared_flags());
-    upstream.extend(SHARED_FLAGS);
+    upstream.extend(["--preview-method", "--preview-size"]);
     json!({
         "comfyui_dir": args.comfyui_dir,
         "prefer_python": args.prefer_python,
@@ -58,6 +54,7 @@ fn options(args: &ServeArgs, given: &[OsString]) -> Value {
             "temp_directory": args.folders.temp_directory,
             "user_directory": args.folders.user_directory,
             "disable_metadata": args.device.disable_metadata,
+            "preview_method": args.preview_method.name(),
             "preview_size": args.preview_size,
             "multi_user": args.multi_user,
             "cpu": args.device.cpu,

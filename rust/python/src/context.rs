@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat};
-use rushlight_protocol::{Audience, BinaryFrame, Event, ImageFormat};
+use pyo3::types::{PyBytes, PyDict, PyFloat};
+use rushlight_protocol::{Audience, BinaryFrame, Event, ImageFormat, NodeState};
 use rushlight_runtime::context::{PreviewMethod, float_number};
 use rushlight_runtime::{EventSink, NodeContext, NodeIdentity};
 use serde_json::Number;
 
-use crate::{error, json};
+use crate::{error, follow, json};
 
 /// One call of one node: what `PromptServer.instance`, progress bars and V3's APIs work on. May be kept by threads
 /// after the node has ended.
@@ -168,6 +168,25 @@ impl PyNodeContext {
         let node = self.of_node(node_id);
         py.detach(|| node.progress_numbers(value, maximum, preview));
         Ok(())
+    }
+
+    /// The nodes of the run that have begun, in that order: id → `(state, value, maximum)`.
+    fn nodes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let made = PyDict::new(py);
+        for (id, node) in self.inner.run.nodes() {
+            let value = json::to_python(py, &node.value.into())?;
+            let maximum = json::to_python(py, &node.max.into())?;
+            made.set_item(id.as_ref(), (follow::state_name(node.state), value, maximum))?;
+        }
+        Ok(made)
+    }
+
+    /// Tells that the node (or `node_id`) has begun, or that it has ended.
+    #[pyo3(signature = (ended, node_id=None))]
+    fn report(&self, py: Python<'_>, ended: bool, node_id: Option<&str>) {
+        let state = if ended { NodeState::Finished } else { NodeState::Running };
+        let node = self.of_node(node_id);
+        py.detach(|| node.run.report(&node.node, state, None));
     }
 
     /// Sends progress text of the node (or of `node_id`) to the prompt's session, or to `sid`.

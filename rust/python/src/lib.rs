@@ -6,6 +6,7 @@
 //! - [`node`]: a Python class as a node.
 //! - [`dynprompt`]: the running prompt, as Python sees it.
 //! - [`context`]: the running node, as Python sees it.
+//! - [`follow`]: which node runs, and bars for the handlers of packs.
 //! - [`value`], [`conditioning`], [`json`], [`dlpack`]: what crosses the border.
 //! - [`foreign`]: memory of other libraries inside candle's tensors.
 //! - [`schema`]: class descriptions.
@@ -22,6 +23,7 @@ pub mod context;
 pub mod dlpack;
 pub mod dynprompt;
 pub mod error;
+pub mod follow;
 pub mod foreign;
 pub mod json;
 pub mod module;

@@ -25,7 +25,20 @@ thread_local! {
     static KEPT: Kept = Kept(unsafe { ffi::PyGILState_Ensure() });
 }
 
-/// Keeps the state of this thread until the thread ends.
+/// Calls on any thread: Python's own have a state, which is theirs, others keep the one that they get. `None` when there is
+/// no interpreter any more.
+pub fn attach<T>(call: impl FnOnce(Python<'_>) -> T) -> Option<T> {
+    // SAFETY: may be called whether the thread is attached or not.
+    let foreign = unsafe { ffi::PyGILState_GetThisThreadState() }.is_null();
+    Python::try_attach(|py| {
+        if foreign {
+            keep(py);
+        }
+        call(py)
+    })
+}
+
+/// Keeps the state of this thread, which is none of Python's own, until the thread ends.
 pub fn keep(_attached: Python<'_>) {
     // A thread that is ending has let it go already.
     let _ = KEPT.try_with(|_| ());

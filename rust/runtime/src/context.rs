@@ -16,6 +16,7 @@ use rushlight_protocol::{
 use serde_json::Number;
 
 use crate::error::NodeError;
+use crate::follower::{Preview, RunFollower};
 use crate::host::Host;
 use crate::placement::Placement;
 use crate::value::Value;
@@ -97,6 +98,8 @@ pub struct RunContext {
     pub preview_size: u32,
     /// Which nodes run in Python although they could run natively.
     pub placement: Placement,
+    /// Who hears of the run beside its clients.
+    pub follower: Option<Arc<dyn RunFollower>>,
     progress: Mutex<Progress>,
     /// Hidden values by kind that some node shares with those after it.
     shared: Mutex<HashMap<Arc<str>, Value>>,
@@ -149,6 +152,7 @@ impl RunContext {
             preview_method: PreviewMethod::None,
             preview_size: 512,
             placement: Placement::default(),
+            follower: None,
             progress: Mutex::default(),
             shared: Mutex::default(),
         }
@@ -174,6 +178,17 @@ impl RunContext {
     /// node's value becomes its max. In a run of very many nodes it is told at intervals, see
     /// [`RunContext::flush_progress`].
     pub fn report(&self, node: &NodeIdentity, state: NodeState, bar: Option<(Number, Number)>) {
+        self.record(node, state, bar, None);
+    }
+
+    fn record(
+        &self,
+        node: &NodeIdentity,
+        state: NodeState,
+        bar: Option<(Number, Number)>,
+        preview: Preview<'_>,
+    ) {
+        let moved = bar.is_some();
         let mut progress = self.progress.lock();
         let entry = progress.nodes.entry(node.node_id.clone()).or_insert_with(|| NodeProgress {
             value: float_number(0.0),
@@ -193,10 +208,19 @@ impl RunContext {
         if state == NodeState::Finished {
             entry.value = entry.max.clone();
         }
+        let entry = self.follower.is_some().then(|| entry.clone());
         progress.unsent = true;
         let event = progress.is_due().then(|| progress.event(&self.prompt_id));
         drop(progress);
         event.into_iter().for_each(|event| self.emit(event));
+        if let (Some(follower), Some(entry)) = (&self.follower, entry) {
+            follower.progressed(&entry, moved, preview);
+        }
+    }
+
+    /// Every node that has begun, in that order.
+    pub fn nodes(&self) -> IndexMap<Arc<str>, NodeProgress> {
+        self.progress.lock().nodes.clone()
     }
 
     /// Sends a `progress_state` that was held back, before the run ends.
@@ -249,6 +273,14 @@ impl NodeContext {
         &self.run.device
     }
 
+    /// Tells that the node has its turn.
+    pub fn begin(&self) {
+        if let Some(follower) = &self.run.follower {
+            follower.node_begins(self);
+        }
+        self.run.report(&self.node, NodeState::Running, None);
+    }
+
     /// Moves the node's progress bar: `progress_state`, `progress`, then the preview if there is one.
     ///
     /// # Errors
@@ -260,13 +292,21 @@ impl NodeContext {
         preview: Option<(ImageFormat, Bytes)>,
     ) -> Result<(), NodeError> {
         self.check()?;
-        self.progress_numbers(value.into(), max.into(), preview);
+        let told = match &self.run.follower {
+            Some(follower) => follower.moves_bar(self, (value, max), preview.as_ref())?,
+            None => false,
+        };
+        if !told {
+            self.progress_numbers(value.into(), max.into(), preview);
+        }
         Ok(())
     }
 
-    /// As [`NodeContext::progress`], with numbers as a Python node gave them and without the interrupt check.
+    /// As [`NodeContext::progress`], with numbers as a Python node gave them, without the interrupt check and without
+    /// asking [`RunFollower::moves_bar`].
     pub fn progress_numbers(&self, value: Number, max: Number, preview: Option<(ImageFormat, Bytes)>) {
-        self.run.report(&self.node, NodeState::Running, Some((value.clone(), max.clone())));
+        let bar = Some((value.clone(), max.clone()));
+        self.run.record(&self.node, NodeState::Running, bar, preview.as_ref());
         self.run.emit(Event::Progress {
             value,
             max,

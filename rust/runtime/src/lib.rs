@@ -3,6 +3,7 @@
 //! - [`value`]: what flows along links.
 //! - [`node`]: the [`Node`] trait, its inputs and outputs.
 //! - [`context`]: what a running node sees of its run: identity, progress, interrupt, files.
+//! - [`follower`]: who hears of a run beside its clients.
 //! - [`host`]: files and models, as the rest of the program offers them.
 //! - [`placement`]: which engine runs which node.
 //! - [`registry`]: class name → node.
@@ -18,6 +19,7 @@ pub mod class_table;
 pub mod context;
 pub mod error;
 pub mod executor;
+pub mod follower;
 pub mod host;
 pub mod job;
 pub mod node;
@@ -31,6 +33,7 @@ pub use class_table::ClassTable;
 pub use context::{CancelToken, EventSink, NodeContext, NodeIdentity, RunContext};
 pub use error::NodeError;
 pub use executor::{DynPrompt, Executor, ExecutorOptions};
+pub use follower::RunFollower;
 pub use host::Host;
 pub use job::{Job, Outcome};
 pub use node::{Execution, Expansion, ExpansionResult, Fingerprint, Inputs, Node, NodeOutput, Validation};

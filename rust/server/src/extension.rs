@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rushlight_protocol::{NodeErrors, PromptAccepted, PromptRejected, QueueItem};
-use rushlight_runtime::{EventSink, Host, Node, Registry};
+use rushlight_runtime::{EventSink, Host, Node, Registry, RunFollower};
 use serde_json::{Map, Value};
 
 /// Something that adds classes, routes and files to a server.
@@ -39,6 +39,11 @@ pub trait Extension: Send + Sync {
     /// Loaded packs of nodes.
     fn packs(&self) -> Vec<Pack> {
         Vec::new()
+    }
+
+    /// Who hears of each run beside its clients.
+    fn follower(&self) -> Option<Arc<dyn RunFollower>> {
+        None
     }
 
     /// A prompt has ended: its outputs are in the history.

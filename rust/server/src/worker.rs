@@ -173,6 +173,7 @@ impl Worker {
             self.device.clone(),
         );
         context.cancel = running.cancel.clone();
+        context.follower = self.state.extension.as_ref().and_then(|extension| extension.follower());
         context.preview_size = settings.preview_size;
         let wanted = item.extra_data().get("preview_method").and_then(|method| method.as_str());
         context.preview_method = match wanted {

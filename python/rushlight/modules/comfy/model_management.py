@@ -6,7 +6,7 @@ import enum
 import gc
 import logging
 
-from rushlight.host import errors, running, state
+from rushlight.host import errors, imports, running, state
 
 RUSHLIGHT = True
 """Says that interrupts are the server's own."""
@@ -36,11 +36,7 @@ class CPUState(enum.Enum):
 
 
 def _torch():
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("this part of comfy.model_management needs PyTorch: pip install torch") from error
-    return torch
+    return imports.library("torch", "this part of comfy.model_management")
 
 
 def _has(kind: str) -> bool:

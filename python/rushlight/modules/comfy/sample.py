@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from rushlight.host import errors
+from rushlight.host import errors, imports
 
 
 def prepare_noise(latent_image, seed, noise_inds=None):
     """PyTorch's CPU noise for a latent; pictures with the same index in ``noise_inds`` get the same noise."""
-    import torch
-
+    torch = imports.library("torch", "comfy.sample.prepare_noise")
     generator = torch.manual_seed(seed)
     if noise_inds is None:
         return torch.randn(latent_image.size(), dtype=latent_image.dtype, layout=latent_image.layout,
@@ -33,8 +32,6 @@ def fix_empty_latent_channels(model, latent_image, downscale_ratio_spacial=None)
     raise errors.NodeHomeError("comfy.sample.fix_empty_latent_channels for a model of Python's")
 
 
-sample = errors.needs_engine("comfy.sample.sample")
-sample_custom = errors.needs_engine("comfy.sample.sample_custom")
-prepare_mask = errors.needs_engine("comfy.sample.prepare_mask")
-cleanup_additional_models = errors.needs_engine("comfy.sample.cleanup_additional_models")
-__getattr__ = errors.module_getattr("comfy.sample")
+__getattr__ = errors.module_getattr(
+    "comfy.sample", functions=("sample", "sample_custom", "prepare_mask", "cleanup_additional_models")
+)

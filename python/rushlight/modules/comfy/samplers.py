@@ -24,6 +24,8 @@ SCHEDULER_NAMES = _choices("scheduler", [
     "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic",
     "kl_optimal",
 ])
+
+
 class SchedulerHandler(NamedTuple):
     """How a scheduler makes sigmas."""
 
@@ -70,15 +72,7 @@ class KSamplerX0Inpaint(_Engine):
     """Inpainting on the PyTorch engine."""
 
 
-sample = errors.needs_engine("comfy.samplers.sample")
-sampling_function = errors.needs_engine("comfy.samplers.sampling_function")
-calculate_sigmas = errors.needs_engine("comfy.samplers.calculate_sigmas")
-sampler_object = errors.needs_engine("comfy.samplers.sampler_object")
-ksampler = errors.needs_engine("comfy.samplers.ksampler")
-calc_cond_batch = errors.needs_engine("comfy.samplers.calc_cond_batch")
-cfg_function = errors.needs_engine("comfy.samplers.cfg_function")
-get_area_and_mult = errors.needs_engine("comfy.samplers.get_area_and_mult")
-can_concat_cond = errors.needs_engine("comfy.samplers.can_concat_cond")
-cond_cat = errors.needs_engine("comfy.samplers.cond_cat")
-pre_run_control = errors.needs_engine("comfy.samplers.pre_run_control")
-__getattr__ = errors.module_getattr("comfy.samplers")
+__getattr__ = errors.module_getattr("comfy.samplers", functions=(
+    "sample", "sampling_function", "calculate_sigmas", "sampler_object", "ksampler", "calc_cond_batch", "cfg_function",
+    "get_area_and_mult", "can_concat_cond", "cond_cat", "pre_run_control",
+))

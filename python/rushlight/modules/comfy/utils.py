@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rushlight.host import errors, native, progress, running
+from rushlight.host import errors, imports, native, progress, running
 
 PROGRESS_BAR_ENABLED = True
-PROGRESS_BAR_HOOK = None
+PROGRESS_BAR_HOOK = progress.report_running
+"""What bars call; also those of native nodes, if a pack sets another one."""
 
 
 def set_progress_bar_enabled(enabled):
@@ -17,9 +18,10 @@ def set_progress_bar_enabled(enabled):
 
 
 def set_progress_bar_global_hook(function):
-    """Call ``function(value, total, preview, node_id=…)`` in place of telling the server."""
+    """Call ``function(value, total, preview, node_id=…)`` in place of telling the server: it may call the one before."""
     global PROGRESS_BAR_HOOK
     PROGRESS_BAR_HOOK = function
+    progress.share()
 
 
 class ProgressBar:
@@ -39,11 +41,9 @@ class ProgressBar:
         self.current = min(value, self.total)
         if not PROGRESS_BAR_ENABLED:
             return
-        if self.hook is not None:
-            if self.node_id is None:
-                self.hook(self.current, self.total, preview)
-            else:
-                self.hook(self.current, self.total, preview, node_id=self.node_id)
+        # A pack may have set none at all.
+        if self.hook is not None and self.hook is not progress.report_running:
+            self.hook(self.current, self.total, preview, node_id=self.node_id)
             return
         # A bar keeps the node it was made in, also in threads that know no node.
         context = running.current_of_caller() or self._context
@@ -60,15 +60,11 @@ class ProgressBar:
 
 def load_torch_file(ckpt, safe_load=False, device=None, return_metadata=False):
     """The tensors of a file; pickles are read as tensors only."""
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("comfy.utils.load_torch_file needs PyTorch: pip install torch") from error
+    torch = imports.library("torch", "comfy.utils.load_torch_file")
     device = device if device is not None else torch.device("cpu")
     metadata = None
     if str(ckpt).lower().endswith((".safetensors", ".sft")):
-        import safetensors
-
+        safetensors = imports.library("safetensors", "comfy.utils.load_torch_file")
         with safetensors.safe_open(ckpt, framework="pt", device=str(device)) as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
             metadata = file.metadata() if return_metadata else None
@@ -83,9 +79,8 @@ def load_torch_file(ckpt, safe_load=False, device=None, return_metadata=False):
 
 def save_torch_file(sd, ckpt, metadata=None):
     """Write tensors to a safetensors file."""
-    import safetensors.torch
-
-    safetensors.torch.save_file(sd, ckpt, metadata=metadata)
+    imports.library("torch", "comfy.utils.save_torch_file")
+    imports.library("safetensors.torch", "comfy.utils.save_torch_file").save_file(sd, ckpt, metadata=metadata)
 
 
 def safetensors_header(safetensors_path, max_size=100 * 1024 * 1024):
@@ -140,8 +135,7 @@ def set_attr(obj, attr, value):
 
 
 def set_attr_param(obj, attr, value):
-    import torch
-
+    torch = imports.library("torch", "comfy.utils.set_attr_param")
     return set_attr(obj, attr, torch.nn.Parameter(value, requires_grad=False))
 
 
@@ -195,9 +189,8 @@ def crop_center(samples, width, height):
 
 def lanczos(samples, width, height):
     """Resize `[B, C, H, W]` pictures in 8 bits by Lanczos' kernel."""
-    import numpy
-    from PIL import Image
-
+    numpy = imports.library("numpy", "comfy.utils.lanczos")
+    Image = imports.library("PIL.Image", "comfy.utils.lanczos")
     is_torch = hasattr(samples, "movedim") and hasattr(samples, "cpu")
     array = samples.detach().float().cpu().numpy() if is_torch else numpy.asarray(samples, dtype=numpy.float32)
     made = []
@@ -261,8 +254,7 @@ def get_tiled_scale_steps(width, height, tile_x, tile_y, overlap):
 def tiled_scale(samples, function, tile_x=64, tile_y=64, overlap=8, upscale_amount=4, out_channels=3,
                 output_device="cpu", pbar=None):
     """Run ``function`` over overlapping tiles of `[B, C, H, W]` and blend the results."""
-    import torch
-
+    torch = imports.library("torch", "comfy.utils.tiled_scale")
     batch, _, height, width = samples.shape
     scale = upscale_amount
     out_height, out_width = round(height * scale), round(width * scale)

@@ -19,7 +19,7 @@ class NodeState(Enum):
 
 
 class ProgressHandler:
-    """Packs subclass this to follow the nodes that run in Python."""
+    """Packs subclass this to follow the nodes of every run, native ones too."""
 
     def __init__(self, name):
         self.name = name
@@ -53,5 +53,5 @@ def get_progress_state() -> ProgressRegistry:
 
 
 def add_progress_handler(handler) -> None:
-    """Let a handler follow the nodes that run in Python."""
+    """Let a handler follow the nodes of every run."""
     progress.registry.register_handler(handler)

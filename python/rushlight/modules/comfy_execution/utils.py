@@ -16,6 +16,6 @@ class ExecutionContext(NamedTuple):
 
 
 def get_executing_context() -> Optional[ExecutionContext]:
-    """The running node, ``None`` before the first."""
+    """The running node, ``None`` while there is none."""
     context = running.current()
-    return None if context is None else ExecutionContext(context.prompt_id, context.node_id, context.list_index)
+    return None if context is None or not context.node_id else ExecutionContext(context.prompt_id, context.node_id, context.list_index)

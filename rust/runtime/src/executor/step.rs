@@ -49,7 +49,7 @@ impl Walk<'_> {
             return Ok(Step::Done);
         }
         let place = self.place(id)?;
-        self.run.report(&place.ctx.node, NodeState::Running, None);
+        place.ctx.begin();
         self.run.emit(Event::Executing {
             node: id.clone(),
             display_node: place.ctx.node.display_id.clone(),

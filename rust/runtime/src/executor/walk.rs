@@ -107,6 +107,9 @@ impl<'e> Walk<'e> {
         let prompt_id = self.job.prompt_id.clone();
         let start = Event::ExecutionStart { prompt_id: prompt_id.clone(), timestamp: report::now_ms() };
         self.note(&start);
+        if let Some(follower) = &self.run.follower {
+            follower.run_begins(&self.run);
+        }
         self.run.emit(start);
 
         let ids: Vec<NodeId> = self.job.prompt.nodes.keys().cloned().collect();

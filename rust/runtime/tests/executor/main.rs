@@ -7,6 +7,7 @@ mod basics;
 mod cache;
 mod events;
 mod flow;
+mod follower;
 mod foreign;
 mod reference;
 mod support;

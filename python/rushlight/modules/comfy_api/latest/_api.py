@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rushlight.host import progress
+from rushlight.host import imports, progress
 
 
 def _encode(image):
@@ -11,9 +11,8 @@ def _encode(image):
         return image
     if hasattr(image, "save"):
         return ("JPEG", image, None)
-    import numpy
-    from PIL import Image
-
+    numpy = imports.library("numpy", "a preview made of a tensor")
+    Image = imports.library("PIL.Image", "a preview made of a tensor")
     array = image.detach().cpu().numpy() if hasattr(image, "detach") else numpy.asarray(image)
     if array.ndim == 4:
         array = array[0]

@@ -8,6 +8,7 @@ import random
 import uuid
 
 import folder_paths
+from rushlight.host import imports
 
 from ._io import FolderType
 
@@ -56,18 +57,15 @@ def _hidden(cls, name):
 
 
 def _png_metadata(cls):
-    from PIL.PngImagePlugin import PngInfo
-
-    metadata = PngInfo()
+    metadata = imports.library("PIL.PngImagePlugin", "ui.ImageSaveHelper").PngInfo()
     for key, text in _texts(cls).items():
         metadata.add_text(key, text)
     return metadata
 
 
 def _pictures(images):
-    import numpy
-    from PIL import Image
-
+    numpy = imports.library("numpy", "ui.ImageSaveHelper")
+    Image = imports.library("PIL.Image", "ui.ImageSaveHelper")
     for image in images:
         array = image.detach().cpu().numpy() if hasattr(image, "detach") else numpy.asarray(image)
         yield Image.fromarray(numpy.clip(255.0 * array, 0, 255).astype(numpy.uint8))
@@ -125,8 +123,7 @@ class AudioSaveHelper:
 
     @staticmethod
     def save_audio(audio, filename_prefix, folder_type, cls, format="flac", quality="128k"):
-        import numpy
-
+        numpy = imports.library("numpy", "ui.AudioSaveHelper")
         write = _write_wav if format == "wav" else _encoder(format)
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(filename_prefix, _folder(folder_type))
         waveform = audio["waveform"]
@@ -160,10 +157,7 @@ def _encoder(format):
     codec = {"flac": "flac", "mp3": "libmp3lame", "opus": "libopus"}.get(format)
     if codec is None:
         raise ValueError(f"sounds are saved as wav, flac, mp3 or opus, not {format}")
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError(f"saving sounds as {format} needs PyAV (pip install av); wav needs nothing") from error
+    av = imports.library("av", f"saving sounds as {format} (wav needs nothing)")
 
     def write(path, sound, rate, quality, texts):
         import numpy

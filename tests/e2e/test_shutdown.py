@@ -36,6 +36,15 @@ def queued(server) -> list[str]:
     return [item[1] for item in queue["queue_running"] + sorted(queue["queue_pending"], key=lambda item: item[0])]
 
 
+def test_a_signal_right_after_the_start_is_heard(start_server, tmp_path):
+    for _ in range(10):
+        server = start_server()
+        left = tmp_path / "temp" / "left.png"
+        left.write_text("left")
+        assert server.stop() == 0
+        assert not left.exists(), "an orderly end empties temp"
+
+
 def test_a_prompt_that_ends_by_the_deadline_is_finished(start_server, tmp_path):
     server = start_server("--shutdown-grace", "120")
     socket = server.socket()

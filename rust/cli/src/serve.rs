@@ -17,6 +17,7 @@ use rushlight_store::{SqliteOptions, SqliteStore, Store};
 
 use crate::args::{PreviewChoice, ServeArgs};
 use crate::environment;
+use crate::signals::StopSignals;
 
 /// Makes the extension that hosts Python nodes, once the options are known.
 pub type ExtensionFactory = Box<dyn FnOnce(&ServeArgs) -> Arc<dyn Extension> + Send>;
@@ -66,6 +67,7 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let stopped = runtime.block_on(async {
+        let mut signals = StopSignals::new()?;
         let server = Server::start(settings, parts).await?;
         let scheme = if args.tls_certfile.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", server.addr());
@@ -81,11 +83,11 @@ pub fn run(args: &ServeArgs, extension: Option<ExtensionFactory>, logs: Arc<LogB
         if args.auto_launch && !args.disable_auto_launch {
             open_browser(&url);
         }
-        stop_signal().await?;
+        signals.next().await;
         tracing::info!("stopping: the running prompt has {} s to finish", args.shutdown_grace);
         tokio::select! {
             () = server.shutdown() => Ok(()),
-            _ = stop_signal() => Err(anyhow!("stopped at once by a second signal")),
+            () = signals.next() => Err(anyhow!("stopped at once by a second signal")),
         }
     });
     folders.clear_temp();
@@ -113,22 +115,6 @@ fn checkout(named: Option<&Path>) -> Result<Option<PathBuf>> {
 fn is_checkout(folder: &Path) -> bool {
     folder.join("comfy").is_dir()
         && ["nodes.py", "folder_paths.py"].iter().all(|file| folder.join(file).is_file())
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn stop_signal() -> Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result?,
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
 }
 
 fn settings(args: &ServeArgs) -> Result<ServerSettings> {

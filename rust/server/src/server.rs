@@ -214,23 +214,6 @@ impl RunningServer {
         &self.state
     }
 
-    /// Serves until the process is told to end (SIGINT or SIGTERM), then shuts down; a second signal ends the process
-    /// at once.
-    ///
-    /// # Errors
-    /// When the system doesn't give signals.
-    pub async fn run_until_signal(self) -> std::io::Result<()> {
-        let mut signals = Signals::new()?;
-        signals.next().await;
-        tracing::info!("stopping; once more to end at once");
-        tokio::spawn(async move {
-            signals.next().await;
-            std::process::exit(130);
-        });
-        self.shutdown().await;
-        Ok(())
-    }
-
     /// Stops. The running prompt may finish within the settings' deadline; then it is interrupted and left in the
     /// queue for the next process. Clients get a close frame.
     pub async fn shutdown(mut self) {
@@ -277,30 +260,4 @@ fn finish_or_put_back(state: &AppState, workers: Vec<JoinHandle<()>>) {
         }
     }
     state.dispatcher.wait_told(SUSPEND_GRACE);
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
-        })
-    }
-
-    /// Waits for one.
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
-    }
 }

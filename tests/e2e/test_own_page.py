@@ -50,7 +50,7 @@ def press(page: Browser, text: str):
 def test_the_form_makes_pictures_and_shows_them_while_they_are_made(page, tmp_path):
     page.until("return document.getElementById('model').value === 'rushlight-tiny.safetensors'")
     fill(page, "seed", "7")
-    many_steps(page, 400)
+    many_steps(page, 200)
     press(page, "Make")
     page.until("return document.getElementById('bar').value > 20")
     assert page.script("return document.getElementById('live').naturalWidth") == 512, "a preview is shown"

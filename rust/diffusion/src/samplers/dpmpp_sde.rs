@@ -3,21 +3,14 @@
 
 use candle_core::Tensor;
 
-use super::solver::{Solver, add_noise, ancestral_step, pairs, weighted_sum};
+use super::solver::{Solver, add_noise, ancestral_step, weighted_sum};
 use crate::Result;
 
 /// DPM-Solver++ (stochastic), with a noisy middle point at `r` of the way.
-pub fn dpmpp_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+pub fn dpmpp_sde(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     let (eta, s_noise, r) = (solver.eta(1.0), solver.s_noise(), solver.options.r.unwrap_or(0.5));
     let mut noise = solver.brownian_noise(&x);
-    let sigmas = solver.finite_lambda_sigmas();
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let (lambda, lambda_next) = (solver.lambda(sigma), solver.lambda(next));
         let alpha = solver.alpha(sigma);
         // A step towards `prediction`, down to less noise than wanted and up again.
@@ -38,9 +31,8 @@ pub fn dpmpp_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
         let denoised_2 = solver.denoiser.denoise(&halfway, middle)?.denoised;
         let factor = 1.0 / (2.0 * r);
         let mixed = weighted_sum(&[(1.0 - factor, &denoised), (factor, &denoised_2)])?;
-        x = step(&x, &mixed, (next, lambda_next, solver.alpha(next)))?;
-    }
-    Ok(x)
+        step(&x, &mixed, (next, lambda_next, solver.alpha(next)))
+    })
 }
 
 /// DPM-Solver++(2M) SDE, midpoint unless the options say `heun`.
@@ -54,23 +46,16 @@ pub fn dpmpp_2m_sde_heun(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     dpmpp_2m_sde_with(solver, x, true)
 }
 
-fn dpmpp_2m_sde_with(solver: &mut Solver<'_>, mut x: Tensor, heun: bool) -> Result<Tensor> {
+fn dpmpp_2m_sde_with(solver: &mut Solver<'_>, x: Tensor, heun: bool) -> Result<Tensor> {
     let (eta, s_noise) = (solver.eta(1.0), solver.s_noise());
     let mut noise = solver.brownian_noise(&x);
-    let sigmas = solver.finite_lambda_sigmas();
     let mut old: Option<(Tensor, f64)> = None;
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let h = solver.lambda(next) - solver.lambda(sigma);
         let h_eta = h * (eta + 1.0);
         let alpha_next = solver.alpha(next);
         let rest = -(-h_eta).exp_m1();
-        x = weighted_sum(&[(next / sigma * (-h * eta).exp(), &x), (alpha_next * rest, &denoised)])?;
+        let mut x = weighted_sum(&[(next / sigma * (-h * eta).exp(), &x), (alpha_next * rest, &denoised)])?;
         if let Some((old, h_last)) = &old {
             let r = h_last / h;
             let weight = if heun { 1.0 - rest / h_eta } else { 0.5 * rest };
@@ -81,28 +66,21 @@ fn dpmpp_2m_sde_with(solver: &mut Solver<'_>, mut x: Tensor, heun: bool) -> Resu
             x = add_noise(x, &mut noise, (sigma, next), scale)?;
         }
         old = Some((denoised, h));
-    }
-    Ok(x)
+        Ok(x)
+    })
 }
 
 /// DPM-Solver++(3M) SDE.
-pub fn dpmpp_3m_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+pub fn dpmpp_3m_sde(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     let (eta, s_noise) = (solver.eta(1.0), solver.s_noise());
     let mut noise = solver.brownian_noise(&x);
-    let sigmas = solver.finite_lambda_sigmas();
     let mut old: Option<(Tensor, f64)> = None;
     let mut older: Option<(Tensor, f64)> = None;
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let h = solver.lambda(next) - solver.lambda(sigma);
         let h_eta = h * (eta + 1.0);
         let alpha_next = solver.alpha(next);
-        x = weighted_sum(&[
+        let mut x = weighted_sum(&[
             (next / sigma * (-h * eta).exp(), &x),
             (-alpha_next * (-h_eta).exp_m1(), &denoised),
         ])?;
@@ -125,8 +103,7 @@ pub fn dpmpp_3m_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
             let scale = next * (-(-2.0 * h * eta).exp_m1()).sqrt() * s_noise;
             x = add_noise(x, &mut noise, (sigma, next), scale)?;
         }
-        older = old;
-        old = Some((denoised, h));
-    }
-    Ok(x)
+        older = old.replace((denoised, h));
+        Ok(x)
+    })
 }

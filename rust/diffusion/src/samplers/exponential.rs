@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use super::solver::{Solver, pairs, weighted_sum};
+use super::solver::{Solver, weighted_sum};
 use crate::Result;
 use crate::noise::{GeneratorNoise, NoiseSource};
 
@@ -33,20 +33,9 @@ struct TwoStages {
     phi_2: bool,
 }
 
-fn two_stages(
-    solver: &mut Solver<'_>,
-    mut x: Tensor,
-    TwoStages { eta, r, phi_2 }: TwoStages,
-) -> Result<Tensor> {
+fn two_stages(solver: &mut Solver<'_>, x: Tensor, TwoStages { eta, r, phi_2 }: TwoStages) -> Result<Tensor> {
     let mut carried = CarriedNoise::new(solver, &x, eta);
-    let sigmas = solver.finite_lambda_sigmas();
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let step = Step::new(solver, sigma, next, eta);
         let (middle, alpha_middle) = step.at(solver, r);
         carried.start();
@@ -64,25 +53,17 @@ fn two_stages(
             (-alpha * (whole - second), &denoised),
             (-alpha * second, &denoised_2),
         ])?;
-        x = carried.add(moved, (middle, next), (r, 1.0), step.h)?;
-    }
-    Ok(x)
+        carried.add(moved, (middle, next), (r, 1.0), step.h)
+    })
 }
 
 /// SEEDS-3 with its middle points at ⅓ and ⅔.
-pub fn seeds_3(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+pub fn seeds_3(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     const R1: f64 = 1.0 / 3.0;
     const R2: f64 = 2.0 / 3.0;
     let eta = solver.eta(1.0);
     let mut carried = CarriedNoise::new(solver, &x, eta);
-    let sigmas = solver.finite_lambda_sigmas();
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let step = Step::new(solver, sigma, next, eta);
         let decay = |r: f64| (-r * step.h * eta).exp();
         let ((sigma_1, alpha_1), (sigma_2, alpha_2)) = (step.at(solver, R1), step.at(solver, R2));
@@ -113,9 +94,8 @@ pub fn seeds_3(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
             (-alpha * b_1, &denoised),
             (-alpha * b_3, &denoised_3),
         ])?;
-        x = carried.add(moved, (sigma_2, next), (R2, 1.0), step.h)?;
-    }
-    Ok(x)
+        carried.add(moved, (sigma_2, next), (R2, 1.0), step.h)
+    })
 }
 
 /// h·φ₂(h) = (e^h − 1 − h)/h.
@@ -179,7 +159,7 @@ impl CarriedNoise {
 }
 
 /// ER-SDE-Solver, three stages, on λ = σ/α with the noise scaler φ(λ) = λ(e^{λ^0.3} + 10).
-pub fn er_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
+pub fn er_sde(solver: &mut Solver<'_>, x: Tensor) -> Result<Tensor> {
     const POINTS: usize = 200;
     let stages = solver.options.order.unwrap_or(3);
     let ode = solver.options.solver_type.as_deref() == Some("ODE");
@@ -191,21 +171,14 @@ pub fn er_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
         _ => lambda * ((eta * lambda.powf(0.3)).exp() + 10.0),
     };
     let mut noise = solver.fresh_noise(&x);
-    let sigmas = solver.finite_lambda_sigmas();
     // Predictions and first differences of earlier steps, with their λ.
     let mut old: Option<(Tensor, f64)> = None;
     let mut old_difference: Option<(Tensor, f64)> = None;
-    for (i, sigma, next) in pairs(&sigmas) {
-        let denoised = solver.denoise(&x, sigma)?;
-        solver.report(i, &x, &denoised)?;
-        if next == 0.0 {
-            x = denoised;
-            continue;
-        }
+    solver.integrate(x, |solver, x, denoised, (sigma, next)| {
         let (alpha, alpha_next) = (solver.alpha(sigma), solver.alpha(next));
         let (lambda, lambda_next) = (sigma / alpha, next / alpha_next);
         let r = scaler(lambda_next) / scaler(lambda);
-        x = weighted_sum(&[(alpha_next / alpha * r, &x), (alpha_next * (1.0 - r), &denoised)])?;
+        let mut x = weighted_sum(&[(alpha_next / alpha * r, &x), (alpha_next * (1.0 - r), &denoised)])?;
         let mut difference = None;
         if let Some((old, old_lambda)) = &old
             && stages >= 2
@@ -232,6 +205,6 @@ pub fn er_sde(solver: &mut Solver<'_>, mut x: Tensor) -> Result<Tensor> {
         }
         old_difference = difference;
         old = Some((denoised, lambda));
-    }
-    Ok(x)
+        Ok(x)
+    })
 }

@@ -139,6 +139,25 @@ impl Solver<'_> {
         (self.callback)(&Step { index, total, denoised, x })
     }
 
+    /// The steps of an integrator in λ: predicts the clean latent at each sigma and lets `step` go on from there to
+    /// the next one, given as (x, prediction, (σ, next σ)). A step to 0 ends in the prediction.
+    ///
+    /// # Errors
+    /// What the denoiser, the callback or `step` say.
+    pub fn integrate(
+        &mut self,
+        mut x: Tensor,
+        mut step: impl FnMut(&mut Self, Tensor, Tensor, (f64, f64)) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let sigmas = self.finite_lambda_sigmas();
+        for (i, sigma, next) in pairs(&sigmas) {
+            let denoised = self.denoise(&x, sigma)?;
+            self.report(i, &x, &denoised)?;
+            x = if next == 0.0 { denoised } else { step(self, x, denoised, (sigma, next))? };
+        }
+        Ok(x)
+    }
+
     /// Independent noise for each call, from the seed after the run's.
     pub fn fresh_noise(&self, like: &Tensor) -> GeneratorNoise {
         GeneratorNoise::new(like, self.seed.wrapping_add(1))

@@ -213,8 +213,12 @@ pub fn pairs(sigmas: &[f64]) -> impl Iterator<Item = (usize, f64, f64)> + '_ {
 }
 
 /// The direction of the probability-flow ODE: dx/dσ = (x − denoised)/σ.
+///
+/// Divided element by element: `tensor / number` multiplies by the number's rounded reciprocal, and with the large
+/// sigmas of zero terminal SNR a step takes away nearly all of `x`, so that what is left of the rounding shows.
 pub fn derivative(x: &Tensor, sigma: f64, denoised: &Tensor) -> Result<Tensor> {
-    Ok(((x - denoised)? / sigma)?)
+    let sigma = Tensor::new(sigma as f32, x.device())?.to_dtype(x.dtype())?;
+    Ok((x - denoised)?.broadcast_div(&sigma)?)
 }
 
 /// `x + d·dt`.
@@ -271,4 +275,21 @@ pub fn phi_1(z: f64) -> f64 {
 /// φ₂(z) = (φ₁(z) − 1)/z.
 pub fn phi_2(z: f64) -> f64 {
     (phi_1(z) - 1.0) / z
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_direction_is_rounded_once() -> Result<()> {
+        let sigma = 4518.82f32;
+        let values: Vec<f32> = (1..100u16).map(|i| f32::from(i) * 37.7).collect();
+        let x = Tensor::from_slice(&values, values.len(), &Device::Cpu)?;
+        let direction = derivative(&x, f64::from(sigma), &x.zeros_like()?)?.to_vec1::<f32>()?;
+        assert_eq!(direction, values.iter().map(|value| value / sigma).collect::<Vec<_>>());
+        Ok(())
+    }
 }

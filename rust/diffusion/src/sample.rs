@@ -61,7 +61,14 @@ pub fn sample(run: &Run<'_>, callback: Callback<'_>) -> Result<Tensor> {
         Some(mask) => Some(latent_mask(&mask.to_device(device)?, batch, height, width)?),
         None => None,
     };
-    let canvas = Canvas { batch, height, width, noise_mask: noise_mask.clone(), seed: run.seed };
+    let canvas = Canvas {
+        batch,
+        height,
+        width,
+        latent: latent.clone(),
+        noise_mask: noise_mask.clone(),
+        seed: run.seed,
+    };
     let mut guider = Guider::new(model, run.guidance, &canvas, run.sampler.cfg_pp)?;
     let start = sampling.noise_latent(*first, &noise, &latent, sampling.is_max_denoise(*first))?;
 

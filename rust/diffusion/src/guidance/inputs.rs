@@ -1,6 +1,6 @@
 //! What a network takes besides tokens, from the options of a conditioning entry.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::mask::{repeat_to_batch, resize_bilinear};
 use super::prepare::{Canvas, Side};
@@ -64,21 +64,27 @@ pub(super) fn vector(
     Ok(Some(Tensor::cat(&[pooled, repeat_to_batch(&embedding, canvas.batch)?], 1)?))
 }
 
+/// What inpainting models see of a picture that is nowhere given: a flat latent of Stable Diffusion's autoencoder,
+/// measured.
+const BLANK_PICTURE: [f32; 4] = [0.8223, -0.6876, 0.6364, 0.1380];
+
 /// The extra channels `[B, K, H, W]` of an entry.
 pub(super) fn concat(entry: &CondEntry, model: &Model, canvas: &Canvas) -> Result<Option<Tensor>> {
     let device = model.network.device();
-    let shape = (canvas.batch, model.latent_format.channels, canvas.height, canvas.width);
-    let latent = |scaled: bool| -> Result<Tensor> {
-        let Some(latent) = &entry.options.concat_latent else {
-            return Ok(Tensor::zeros(shape, DType::F32, device)?);
-        };
+    let given = |latent: &Tensor| -> Result<Tensor> {
         let latent = latent.to_device(device)?.to_dtype(DType::F32)?;
-        let latent = if scaled { model.latent_format.process_in(&latent)? } else { latent };
         repeat_to_batch(&resize_bilinear(&latent, canvas.height, canvas.width)?, canvas.batch)
     };
+    let latent = entry.options.concat_latent.as_ref();
     match model.concat {
         ConcatKind::None => Ok(None),
-        ConcatKind::InstructPix2Pix => Ok(Some(latent(false)?)),
+        ConcatKind::InstructPix2Pix => match latent {
+            Some(latent) => Ok(Some(given(latent)?)),
+            None => {
+                let shape = (canvas.batch, model.latent_format.channels, canvas.height, canvas.width);
+                Ok(Some(Tensor::zeros(shape, DType::F32, device)?))
+            }
+        },
         ConcatKind::Inpaint => {
             let mask = match (&entry.options.concat_mask, &canvas.noise_mask) {
                 (Some(mask), _) => {
@@ -93,9 +99,22 @@ pub(super) fn concat(entry: &CondEntry, model: &Model, canvas: &Canvas) -> Resul
                     Tensor::ones((canvas.batch, 1, canvas.height, canvas.width), DType::F32, device)?
                 }
             };
-            Ok(Some(Tensor::cat(&[mask, latent(true)?], 1)?))
+            let latent = match (latent, &canvas.noise_mask) {
+                (Some(latent), _) => given(&model.latent_format.process_in(latent)?)?,
+                // With a mask the latent that is sampled is the picture, its masked part too.
+                (None, Some(_)) => repeat_to_batch(&canvas.latent.to_device(device)?, canvas.batch)?,
+                (None, None) => blank_picture(model.latent_format.channels, canvas, device)?,
+            };
+            Ok(Some(Tensor::cat(&[mask, latent], 1)?))
         }
     }
+}
+
+/// [`BLANK_PICTURE`] all over a canvas, zero in channels that it does not have: `[B, channels, H, W]`.
+fn blank_picture(channels: usize, canvas: &Canvas, device: &Device) -> Result<Tensor> {
+    let values = BLANK_PICTURE.into_iter().chain(std::iter::repeat(0.0)).take(channels);
+    let values = Tensor::from_iter(values, device)?.reshape((1, channels, 1, 1))?;
+    Ok(values.broadcast_as((canvas.batch, channels, canvas.height, canvas.width))?.contiguous()?)
 }
 
 /// Reference latents of an entry in model space.

@@ -18,6 +18,8 @@ pub struct Canvas {
     pub height: usize,
     /// Width in latent pixels.
     pub width: usize,
+    /// The latent that is sampled, in model space `[B, C, H, W]`.
+    pub latent: Tensor,
     /// Inpainting mask `[B, 1, H, W]` at latent size, 1 where the picture is made anew.
     pub noise_mask: Option<Tensor>,
     /// Seed of the run, for noise over what it is conditioned on.

@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::Result;
 use crate::guidance::GuidanceOptions;
 use crate::latent_format::LatentFormat;
+use crate::models::hypertile::TileDraws;
 use crate::models::transformer::AttentionRecord;
 use crate::samplers::solver::ResizeFn;
 use crate::sampling::ModelSampling;
@@ -121,6 +122,8 @@ pub struct ForwardOptions {
     pub freeu: Option<FreeU>,
     /// Hypertile: self-attention in tiles.
     pub hypertile: Option<Hypertile>,
+    /// What a run draws Hypertile's tiles from.
+    pub tile_draws: Option<TileDraws>,
     /// Perturbed-attention guidance (arXiv 2403.17377): self-attention of the middle block becomes
     /// the identity.
     pub identity_middle_attention: bool,

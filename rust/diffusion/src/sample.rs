@@ -6,13 +6,17 @@ use candle_core::{DType, Tensor};
 use crate::conditioning::Conditioning;
 use crate::guidance::batch::latent_mask;
 use crate::guidance::prepare::Canvas;
-use crate::guidance::{Guidance, Guider, MaskFn, MaskStep};
+use crate::guidance::{Guidance, Guider};
 use crate::model::Model;
+use crate::models::hypertile::TileDraws;
 use crate::noise::{GeneratorNoise, NoiseSource, prepare_noise};
-use crate::samplers::{Callback, Denoised, Denoiser, Sampler, SamplerOptions, Solver};
-use crate::sampling::ModelSampling;
+use crate::samplers::{Callback, Denoiser, Sampler, SamplerOptions, Solver};
 use crate::sampling::schedulers::{ksampler_sigmas, window};
 use crate::{Error, Result};
+
+mod inpaint;
+
+use inpaint::Inpaint;
 
 /// A run at the level of custom samplers: everything is given.
 pub struct Run<'a> {
@@ -41,7 +45,15 @@ pub fn sample(run: &Run<'_>, callback: Callback<'_>) -> Result<Tensor> {
     let (Some(first), Some(last)) = (run.sigmas.first(), run.sigmas.last()) else {
         return Ok(run.latent.clone());
     };
-    let (model, device) = (run.model, run.model.network.device());
+    let tiled;
+    let model = match run.model.forward.hypertile {
+        Some(_) => {
+            tiled = drawing_tiles(run);
+            &tiled
+        }
+        None => run.model,
+    };
+    let device = model.network.device();
     let sampling = &model.sampling;
     let rank = run.latent.rank();
     if rank < 4 || run.noise.dims() != run.latent.dims() {
@@ -96,55 +108,11 @@ pub fn sample(run: &Run<'_>, callback: Callback<'_>) -> Result<Tensor> {
     model.latent_format.process_out(&sampling.finish_latent(*last, finished)?)
 }
 
-/// Keeps the outside of a soft mask at the original latent, noised to the current sigma.
-struct Inpaint<'a> {
-    inner: Guider<'a>,
-    sampling: &'a ModelSampling,
-    noise: Tensor,
-    latent: Tensor,
-    mask: Tensor,
-    /// The latent where it is kept: `latent·(1 − mask)`.
-    kept: Tensor,
-    outside: Tensor,
-    /// A hook that gives each step its mask, with the timesteps that the run starts and ends at.
-    hook: Option<(MaskFn, f64, f64)>,
-}
-
-impl<'a> Inpaint<'a> {
-    fn new(
-        inner: Guider<'a>,
-        sampling: &'a ModelSampling,
-        noise: Tensor,
-        latent: Tensor,
-        mask: &Tensor,
-    ) -> Result<Self> {
-        let mut mask = mask.clone();
-        while mask.rank() < latent.rank() {
-            mask = mask.unsqueeze(2)?;
-        }
-        let mask = mask.broadcast_as(latent.shape())?.contiguous()?;
-        let outside = mask.affine(-1.0, 1.0)?;
-        let kept = (&latent * &outside)?;
-        Ok(Self { inner, sampling, noise, latent, mask, kept, outside, hook: None })
-    }
-}
-
-impl Denoiser for Inpaint<'_> {
-    fn denoise(&mut self, x: &Tensor, sigma: f64) -> Result<Denoised> {
-        let noised = self.sampling.noise_latent(sigma, &self.noise, &self.latent, false)?;
-        if let Some((hook, from, to)) = &self.hook {
-            let step = MaskStep { now: self.sampling.timestep(sigma), from: *from, to: *to };
-            let mask = hook(&self.mask, step)?;
-            let outside = mask.affine(-1.0, 1.0)?;
-            let x = ((x * &mask)? + (noised * &outside)?)?;
-            let Denoised { denoised, uncond } = self.inner.denoise(&x, sigma)?;
-            let denoised = ((denoised * &mask)? + (&self.latent * &outside)?)?;
-            return Ok(Denoised { denoised, uncond });
-        }
-        let x = ((x * &self.mask)? + (noised * &self.outside)?)?;
-        let Denoised { denoised, uncond } = self.inner.denoise(&x, sigma)?;
-        Ok(Denoised { denoised: ((denoised * &self.mask)? + &self.kept)?, uncond })
-    }
+/// The run's model, its tiles drawn from the generator of the start noise.
+fn drawing_tiles(run: &Run<'_>) -> Model {
+    let mut model = run.model.clone();
+    model.forward.tile_draws = Some(TileDraws::after_noise(run.seed, run.noise.elem_count()));
+    model
 }
 
 /// The inputs of KSampler and KSamplerAdvanced.
@@ -264,7 +232,7 @@ mod tests {
     use crate::latent_format::LatentFormat;
     use crate::model::{DiffusionModel, ModelInput};
     use crate::samplers::SAMPLERS;
-    use crate::sampling::Prediction;
+    use crate::sampling::{ModelSampling, Prediction};
 
     /// Predicts a tenth of its input and counts its calls.
     #[derive(Default)]

@@ -74,7 +74,7 @@ impl ControlModel for ControlNet {
         let context = input.context.map(|c| c.to_dtype(dtype)).transpose()?;
         let options = ForwardOptions::default();
         let x = input.x.to_dtype(dtype)?;
-        let call = Call::new(&x, input.timestep, &emb, context.as_ref(), &options)?;
+        let call = Call::new(&x, &emb, context.as_ref(), &options)?;
         let mut h = x.clone();
         let mut output = Vec::with_capacity(self.zero_convs.len());
         for (index, (block, zero)) in self.encoder.input_blocks.iter().zip(&self.zero_convs).enumerate() {

@@ -5,6 +5,7 @@
 //! | [`layers`] | linear, convolution, norms, embeddings |
 //! | [`resnet`] | residual blocks, down- and upsampling |
 //! | [`transformer`] | the UNet's transformer blocks |
+//! | [`hypertile`] | their self-attention in tiles |
 //! | [`clip`] | the CLIP text encoder |
 //! | [`clip_vision`] | the CLIP picture encoder |
 //! | [`unet`] | the UNet of Stable Diffusion 1.x, 2.x and XL |
@@ -19,6 +20,7 @@ pub mod clip;
 pub mod clip_vision;
 pub mod controlnet;
 pub mod esrgan;
+pub mod hypertile;
 pub mod layers;
 pub mod resnet;
 pub mod style;

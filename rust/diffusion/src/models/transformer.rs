@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use parking_lot::Mutex;
 
+use super::hypertile::Tiling;
 use super::layers::{GroupNorm, LayerNorm, Linear};
 use crate::error::Result;
 use crate::ops::{Mask, attention, attention_received};
@@ -35,8 +36,8 @@ impl Heads {
 pub struct AttentionOptions<'a> {
     /// Self-attention passes its values through (perturbed-attention guidance).
     pub identity: bool,
-    /// Self-attention in tiles: the picture of this height and width is cut into `rows × columns`.
-    pub tiles: Option<Tiles>,
+    /// Self-attention in tiles.
+    pub tiling: Option<Tiling<'a>>,
     /// Where to leave how much each place is looked at (self-attention guidance).
     pub record: Option<&'a AttentionRecord>,
 }
@@ -61,19 +62,6 @@ impl PartialEq for AttentionRecord {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
-}
-
-/// A cut of a picture's tokens into equal tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tiles {
-    /// Height of the picture in tokens.
-    pub height: usize,
-    /// Width of the picture in tokens.
-    pub width: usize,
-    /// Tiles from top to bottom; divides the height.
-    pub rows: usize,
-    /// Tiles from left to right; divides the width.
-    pub columns: usize,
 }
 
 /// A stack of transformer blocks over the places of a feature map, with projections in and out.
@@ -197,34 +185,10 @@ impl Attention {
         if options.identity {
             return self.to_out.forward(&self.to_v.forward(x)?);
         }
-        match options.tiles {
-            Some(tiles) => {
-                let tiled = tiles.cut(x)?;
-                tiles.join(&self.forward(&tiled, &tiled)?)
-            }
+        match options.tiling.map(|tiling| tiling.draw()).filter(|tiles| !tiles.is_whole()) {
+            Some(tiles) => tiles.join(&self.forward(&tiles.cut(x)?, &tiles.cut_along(x)?)?),
             None => self.forward(x, x),
         }
-    }
-}
-
-impl Tiles {
-    /// `[B, H·W, C]` to `[B·rows·columns, tile, C]`.
-    fn cut(self, x: &Tensor) -> Result<Tensor> {
-        let (batch, _, channels) = x.dims3()?;
-        let (h, w) = (self.height / self.rows, self.width / self.columns);
-        let x = x.reshape(&[batch, self.rows, h, self.columns, w, channels][..])?;
-        let x = x.permute((0, 1, 3, 2, 4, 5))?.contiguous()?;
-        Ok(x.reshape((batch * self.rows * self.columns, h * w, channels))?)
-    }
-
-    /// The inverse of [`Self::cut`].
-    fn join(self, x: &Tensor) -> Result<Tensor> {
-        let (tiles, _, channels) = x.dims3()?;
-        let batch = tiles / (self.rows * self.columns);
-        let (h, w) = (self.height / self.rows, self.width / self.columns);
-        let x = x.reshape(&[batch, self.rows, self.columns, h, w, channels][..])?;
-        let x = x.permute((0, 1, 3, 2, 4, 5))?.contiguous()?;
-        Ok(x.reshape((batch, self.height * self.width, channels))?)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use super::hypertile::Tiling;
 use super::layers::{Conv2d, GroupNorm, Linear, timestep_embedding};
 use super::resnet::{TimeResBlock, Upsample};
 use super::transformer::{AttentionOptions, Heads, SpatialTransformer};
@@ -57,7 +58,7 @@ impl DiffusionModel for UNet {
         let context = context.as_ref();
         let control = input.control.as_ref();
 
-        let call = Call::new(&x, timestep, &emb, context, &input.options)?;
+        let call = Call::new(&x, &emb, context, &input.options)?;
         let mut skips = Vec::with_capacity(self.encoder.input_blocks.len());
         let mut h = x;
         for (index, block) in self.encoder.input_blocks.iter().enumerate() {
@@ -245,8 +246,6 @@ pub(crate) struct Call<'a> {
     options: &'a ForwardOptions,
     /// Height and width of the latent.
     latent: (usize, usize),
-    /// A number that differs from step to step, for what is to differ.
-    draw: u64,
     /// Whether this is the middle block.
     middle: bool,
 }
@@ -255,28 +254,21 @@ impl<'a> Call<'a> {
     /// `x` `[B, C, H, W]` is what goes into the first block.
     pub(crate) fn new(
         x: &Tensor,
-        timestep: &Tensor,
         emb: &'a Tensor,
         context: Option<&'a Tensor>,
         options: &'a ForwardOptions,
     ) -> Result<Self> {
         let (_, _, height, width) = x.dims4()?;
-        let draw = match options.hypertile {
-            Some(_) => timestep.get(0)?.to_dtype(DType::F32)?.to_scalar::<f32>()?.to_bits().into(),
-            None => 0,
-        };
-        Ok(Self { emb, context, options, latent: (height, width), draw, middle: false })
+        Ok(Self { emb, context, options, latent: (height, width), middle: false })
     }
 
     /// How a transformer over a map of `size` attends.
     fn attention(&self, size: (usize, usize)) -> AttentionOptions<'a> {
         AttentionOptions {
             identity: self.middle && self.options.identity_middle_attention,
-            tiles: self
-                .options
-                .hypertile
-                .as_ref()
-                .and_then(|hypertile| patches::tiles(hypertile, self.latent, size, self.draw)),
+            tiling: self.options.hypertile.as_ref().and_then(|hypertile| {
+                Tiling::new(hypertile, self.options.tile_draws.as_ref(), self.latent, size)
+            }),
             record: self.options.record_middle_attention.as_ref().filter(|_| self.middle),
         }
     }

@@ -3,40 +3,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::error::Result;
-use crate::model::{FreeU, Hypertile, Shrink};
-use crate::models::transformer::Tiles;
-
-/// Pixels a latent place stands for.
-const PIXELS: usize = 8;
-
-/// HyperTile (tfernd/HyperTile, MIT): how self-attention over a map of `size` is cut into tiles, `None` to leave it
-/// whole. Which of the possible numbers of tiles is taken differs with `draw`, so that seams wander.
-pub(super) fn tiles(
-    hypertile: &Hypertile,
-    latent: (usize, usize),
-    (height, width): (usize, usize),
-    draw: u64,
-) -> Option<Tiles> {
-    // Each level halves the sides.
-    let depth = (latent.0 / height.max(1)).max(1).ilog2() as usize;
-    if depth > hypertile.max_depth || height == 0 || width == 0 {
-        return None;
-    }
-    let least = hypertile.tile_size.max(32) / PIXELS;
-    let least = if hypertile.scale_depth { least << depth.min(16) } else { least };
-    let count = |side: usize, salt: u64| {
-        let options: Vec<usize> = (least.min(side)..=side)
-            .filter(|tile| *tile > 0 && side.is_multiple_of(*tile))
-            .map(|tile| side / tile)
-            .take(hypertile.swap_size.max(1))
-            .collect();
-        // Fibonacci hashing: spreads neighbouring numbers.
-        let hash = (draw ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        options.get(hash as usize % options.len().max(1)).copied().unwrap_or(1)
-    };
-    let (rows, columns) = (count(height, depth as u64), count(width, 0x55 + depth as u64));
-    (rows * columns > 1).then_some(Tiles { height, width, rows, columns })
-}
+use crate::model::{FreeU, Shrink};
 
 /// A feature map with its sides divided by the factor.
 pub(super) fn shrink(shrink: &Shrink, h: &Tensor) -> Result<Tensor> {
@@ -112,18 +79,6 @@ fn frequencies(size: usize) -> Vec<f64> {
 mod tests {
     use super::*;
     use candle_core::Device;
-
-    #[test]
-    fn tiles_are_at_least_as_large_as_asked_for_and_deep_levels_stay_whole() {
-        let hypertile = Hypertile { tile_size: 128, swap_size: 2, max_depth: 0, scale_depth: false };
-        for draw in 0..20 {
-            let tiles = tiles(&hypertile, (64, 96), (64, 96), draw).unwrap();
-            assert!(64 / tiles.rows >= 16 && 96 / tiles.columns >= 16, "{tiles:?}");
-            assert!(64 % tiles.rows == 0 && 96 % tiles.columns == 0);
-        }
-        assert_eq!(tiles(&hypertile, (64, 96), (32, 48), 1), None);
-        assert_eq!(tiles(&hypertile, (8, 8), (8, 8), 1), None);
-    }
 
     #[test]
     fn a_constant_skip_connection_is_scaled_as_a_whole() {

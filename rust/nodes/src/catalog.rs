@@ -55,6 +55,7 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     model::custom_sampling::register(registry);
     model::sampler_nodes::register(registry);
     model::conditioning::register(registry);
+    model::noise_levels::register(registry);
     model::patches::register(registry);
     model::guidance::register(registry);
     model::scaling::register(registry);

@@ -13,6 +13,7 @@ pub(crate) mod guidance;
 pub(crate) mod loader;
 pub(crate) mod loaders;
 pub(crate) mod merging;
+pub(crate) mod noise_levels;
 pub(crate) mod objects;
 pub(crate) mod part_loaders;
 pub(crate) mod patches;

@@ -33,6 +33,8 @@ pub enum Prediction {
     X0,
     /// The noise, under the boundary condition of latent consistency models (arXiv 2310.04378).
     Lcm,
+    /// The velocity of a rectified flow whose noisy latent was scaled by σ + 1 (Cosmos).
+    ScaledFlow,
 }
 
 /// How noise levels are numbered.
@@ -48,6 +50,10 @@ enum Levels {
     Flow { shift: f64, multiplier: f64 },
     /// Flow with Flux's exponential shift; the timestep is σ.
     Flux { mu: f64 },
+    /// Cosine ᾱ (arXiv 2102.09672) with its log-SNR shifted; the timestep, 0 to 1, is that of no shift.
+    Cosine { shift: f64 },
+    /// Continuous in log σ, the timestep is the share σ/(σ + 1) of the noise.
+    Share,
 }
 
 /// The family of noise levels of a [`ModelSampling`], with its parameters.
@@ -145,6 +151,20 @@ impl ModelSampling {
         Self { levels: Levels::Arctan, ..Self::continuous_edm(prediction, sigma_min, sigma_max, sigma_data) }
     }
 
+    /// As [`Self::continuous_edm`], a rectified flow's network behind it: timesteps are σ/(σ + 1) (Cosmos).
+    pub fn continuous_flow(sigma_min: f64, sigma_max: f64) -> Self {
+        let levels = Self::continuous_edm(Prediction::ScaledFlow, sigma_min, sigma_max, 1.0);
+        Self { levels: Levels::Share, ..levels }
+    }
+
+    /// Stable Cascade's levels: squared cosines with their log-SNR lowered by 2·ln(shift).
+    pub fn cosine(prediction: Prediction, shift: f64) -> Self {
+        const STEPS: usize = 10_000;
+        let sigmas =
+            (1..=STEPS).map(|i| tables::cosine_sigma(shift, i as f64 / STEPS as f64) as f32).collect();
+        Self { prediction, sigma_data: 1.0, levels: Levels::Cosine { shift }, sigmas }
+    }
+
     /// Rectified flow with a time shift; timesteps run to `multiplier` (SD3 and video models 1000, AuraFlow 1).
     pub fn flow(shift: f64, multiplier: f64) -> Self {
         let sigmas = (1..=tables::TRAIN_STEPS)
@@ -186,7 +206,9 @@ impl ModelSampling {
     pub fn level_kind(&self) -> LevelKind {
         match self.levels {
             Levels::Discrete { .. } => LevelKind::Discrete,
-            Levels::LogSigma | Levels::Arctan => LevelKind::Continuous,
+            Levels::LogSigma | Levels::Arctan | Levels::Cosine { .. } | Levels::Share => {
+                LevelKind::Continuous
+            }
             Levels::Flow { shift, multiplier } => LevelKind::Flow { shift, multiplier },
             Levels::Flux { mu } => LevelKind::Flux { mu },
         }
@@ -218,6 +240,8 @@ impl ModelSampling {
             Levels::Arctan => f64::from(sigma.atan() / std::f32::consts::PI * 2.0),
             Levels::Flow { multiplier, .. } => f64::from(sigma * *multiplier as f32),
             Levels::Flux { .. } => f64::from(sigma),
+            Levels::Cosine { .. } => f64::from(tables::cosine_time(f64::from(sigma)) as f32),
+            Levels::Share => f64::from(sigma / (sigma + 1.0)),
         }
     }
 
@@ -232,6 +256,8 @@ impl ModelSampling {
             Levels::Arctan => f64::from((timestep as f32 * std::f32::consts::FRAC_PI_2).tan()),
             Levels::Flow { shift, multiplier } => round(tables::shift_time(*shift, timestep / multiplier)),
             Levels::Flux { mu } => round(tables::flux_shift_time(*mu, timestep)),
+            Levels::Cosine { shift } => round(tables::cosine_sigma(*shift, timestep)),
+            Levels::Share => f64::from(timestep as f32 / (1.0 - timestep as f32)),
         }
     }
 
@@ -251,7 +277,8 @@ impl ModelSampling {
             _ if percent <= 0.0 => BEFORE_START,
             _ if percent >= 1.0 => 0.0,
             Levels::Discrete { .. } => self.sigma((1.0 - percent) * (tables::TRAIN_STEPS - 1) as f64),
-            Levels::LogSigma | Levels::Arctan => {
+            Levels::Cosine { .. } => self.sigma(1.0 - percent),
+            Levels::LogSigma | Levels::Arctan | Levels::Share => {
                 let low = self.sigma_min().ln();
                 ((self.sigma_max().ln() - low) * (1.0 - percent) + low).exp()
             }
@@ -262,6 +289,7 @@ impl ModelSampling {
     pub fn scale_input(&self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         match self.prediction {
             Prediction::Flow => Ok(x.clone()),
+            Prediction::ScaledFlow => Ok((x / (sigma + 1.0))?),
             _ => Ok((x / (sigma.powi(2) + self.sigma_data.powi(2)).sqrt())?),
         }
     }
@@ -277,6 +305,7 @@ impl ModelSampling {
             Prediction::V => Ok(((x * skip)? - (output * out)?)?),
             Prediction::Edm => Ok(((x * skip)? + (output * out)?)?),
             Prediction::X0 => Ok(output.clone()),
+            Prediction::ScaledFlow => Ok(((x - (output * sigma)?)? / (sigma + 1.0))?),
             Prediction::Lcm => {
                 let (time, data) = (self.timestep(sigma) * LCM_TIMESTEP_SCALE, LCM_SIGMA_DATA);
                 let total = time.powi(2) + data.powi(2);
@@ -298,7 +327,8 @@ impl ModelSampling {
         if self.is_flow() {
             return Ok(((noise * sigma)? + (latent * (1.0 - sigma))?)?);
         }
-        let scale = if max_denoise { (1.0 + sigma.powi(2)).sqrt() } else { sigma };
+        let at_the_top = max_denoise && self.prediction != Prediction::ScaledFlow;
+        let scale = if at_the_top { (1.0 + sigma.powi(2)).sqrt() } else { sigma };
         Ok(((noise * scale)? + latent)?)
     }
 
@@ -343,41 +373,4 @@ fn interpolate(table: &[f32], position: f32) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distilled_levels_keep_the_timesteps_of_the_whole_schedule() {
-        let whole = ModelSampling::stable_diffusion(Prediction::Lcm);
-        let distilled = whole.clone().distilled(50);
-        assert_eq!(distilled.sigmas().len(), 50);
-        assert_eq!(distilled.timestep(distilled.sigma_max()), 999.0);
-        assert_eq!(distilled.timestep(distilled.sigma_min()), 19.0);
-        assert!((distilled.sigma(499.0) / whole.sigma(499.0) - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_consistency_model_near_the_end_returns_its_input() -> Result<()> {
-        use candle_core::{DType, Device};
-        let model = ModelSampling::stable_diffusion(Prediction::Lcm);
-        let x = Tensor::ones((1, 4, 2, 2), DType::F32, &Device::Cpu)?;
-        let denoised = model.denoised(&x, &x, model.sigma_min())?;
-        assert!((denoised - x)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-6);
-        Ok(())
-    }
-
-    #[test]
-    fn percents_run_from_the_top_to_the_bottom_of_every_kind() {
-        let kinds = [
-            ModelSampling::stable_diffusion(Prediction::Eps),
-            ModelSampling::continuous_edm(Prediction::Edm, 0.002, 80.0, 0.5),
-            ModelSampling::continuous_v(Prediction::V, 0.03, 500.0, 1.0),
-            ModelSampling::flow(3.0, 1000.0),
-            ModelSampling::flux(1.15),
-        ];
-        for model in kinds {
-            let sigmas: Vec<f64> = (0..=10).map(|p| model.percent_to_sigma(f64::from(p) / 10.0)).collect();
-            assert!(sigmas.windows(2).all(|pair| pair[0] > pair[1]), "{model:?}: {sigmas:?}");
-        }
-    }
-}
+mod tests;

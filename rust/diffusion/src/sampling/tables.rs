@@ -43,6 +43,31 @@ pub(super) fn sigmas_of(alpha_bars: &[f64]) -> Vec<f32> {
     alpha_bars.iter().map(|bar| ((1.0 - bar) / bar).sqrt() as f32).collect()
 }
 
+/// Offset of the cosine schedule near 0 (arXiv 2102.09672, equation 17).
+const COSINE_OFFSET: f64 = 0.008;
+
+/// ᾱ of the cosine schedule at `t` 0, which others are divided by.
+fn cosine_start() -> f64 {
+    (COSINE_OFFSET / (1.0 + COSINE_OFFSET) * std::f64::consts::FRAC_PI_2).cos().powi(2)
+}
+
+/// σ of the cosine schedule at `t` with its log-SNR lowered by 2·ln(shift), ᾱ kept between 0.0001 and 0.9999.
+pub(super) fn cosine_sigma(shift: f64, t: f64) -> f64 {
+    let angle = (t + COSINE_OFFSET) / (1.0 + COSINE_OFFSET) * std::f64::consts::FRAC_PI_2;
+    let bar = angle.cos().powi(2) / cosine_start();
+    // ᾱ/(1 − ᾱ) is the signal-to-noise ratio.
+    let ratio = bar / (1.0 - bar) / shift.powi(2);
+    let bar = if bar >= 1.0 { 1.0 } else { ratio / (1.0 + ratio) }.clamp(0.0001, 0.9999);
+    ((1.0 - bar) / bar).sqrt()
+}
+
+/// The `t` at which the cosine schedule without a shift has σ.
+pub(super) fn cosine_time(sigma: f64) -> f64 {
+    let bar = 1.0 / (sigma.powi(2) + 1.0);
+    let angle = (bar * cosine_start()).clamp(0.0, 1.0).sqrt().acos();
+    angle / std::f64::consts::FRAC_PI_2 * (1.0 + COSINE_OFFSET) - COSINE_OFFSET
+}
+
 /// Discrete flow shift: a·t / (1 + (a − 1)·t).
 pub(super) fn shift_time(shift: f64, t: f64) -> f64 {
     if shift == 1.0 { t } else { shift * t / (1.0 + (shift - 1.0) * t) }

@@ -20,11 +20,21 @@ pub struct SaOptions {
     pub corrector_order: usize,
     /// Evaluate again after correcting.
     pub pece: bool,
+    /// Steps of order 2 by the authors' simplification for few steps: an integral is replaced by the first term of its
+    /// expansion.
+    pub simple_order_2: bool,
 }
 
 impl Default for SaOptions {
     fn default() -> Self {
-        Self { start_percent: 0.2, end_percent: 0.8, predictor_order: 3, corrector_order: 4, pece: false }
+        Self {
+            start_percent: 0.2,
+            end_percent: 0.8,
+            predictor_order: 3,
+            corrector_order: 4,
+            pece: false,
+            simple_order_2: false,
+        }
     }
 }
 
@@ -75,7 +85,13 @@ fn run(solver: &mut Solver<'_>, mut x: Tensor, options: SaOptions) -> Result<Ten
         let corrects = options.corrector_order > 0 && (next != 0.0 || options.pece);
         if let Some(step) = predicted.take().filter(|_| corrects) {
             let order = options.corrector_order.min(predictions.len()).min(count - 1 - i);
-            x = advance(solver, &step, (sigma, lambda), (&predictions, &lambdas), order)?;
+            x = advance(
+                solver,
+                &step,
+                (sigma, lambda),
+                (&predictions, &lambdas),
+                (order, options.simple_order_2),
+            )?;
             if options.pece {
                 let denoised = solver.denoise(&x, sigma)?;
                 if let Some(newest) = predictions.first_mut() {
@@ -96,7 +112,13 @@ fn run(solver: &mut Solver<'_>, mut x: Tensor, options: SaOptions) -> Result<Ten
             let scale = next * (-(-2.0 * tau.powi(2) * h).exp_m1()).sqrt() * s_noise;
             step.noise = Some((noise.sample(sigma, next)? * scale)?);
         }
-        x = advance(solver, &step, (next, lambda_next), (&predictions, &lambdas), order)?;
+        x = advance(
+            solver,
+            &step,
+            (next, lambda_next),
+            (&predictions, &lambdas),
+            (order, options.simple_order_2),
+        )?;
         predicted = Some(step);
     }
     Ok(x)
@@ -108,7 +130,7 @@ fn advance(
     step: &Predicted,
     (to, lambda_to): (f64, f64),
     (predictions, lambdas): (&[Tensor], &[f64]),
-    order: usize,
+    (order, simple): (usize, bool),
 ) -> Result<Tensor> {
     let speed = 1.0 + step.tau.powi(2);
     let nodes = lambdas.get(..order).unwrap_or(lambdas);
@@ -116,9 +138,12 @@ fn advance(
     let alpha = solver.alpha(to);
     let mut terms = vec![(to / step.from * (-step.tau.powi(2) * h).exp(), &step.start)];
     for (j, prediction) in predictions.iter().take(order).enumerate() {
-        let weight = smooth_integral(step.lambda_from, lambda_to, |lambda| {
-            speed * (speed * (lambda - lambda_to)).exp() * lagrange(nodes, j, lambda)
-        });
+        let weight = match (simple, nodes) {
+            (true, [newest, oldest]) => simple_weight(step.lambda_from, h, speed, (*newest, *oldest), j),
+            _ => smooth_integral(step.lambda_from, lambda_to, |lambda| {
+                speed * (speed * (lambda - lambda_to)).exp() * lagrange(nodes, j, lambda)
+            }),
+        };
         terms.push((alpha * weight, prediction));
     }
     let moved = weighted_sum(&terms)?;
@@ -126,6 +151,17 @@ fn advance(
         Some(noise) => Ok((moved + noise)?),
         None => Ok(moved),
     }
+}
+
+/// Weight of the newest (`j` 0) or the older of two predictions, where the integral of the way from `from` times the
+/// exponential is h²/2.
+fn simple_weight(from: f64, h: f64, speed: f64, (newest, oldest): (f64, f64), j: usize) -> f64 {
+    let slope = speed * h * h / 2.0 / (newest - oldest);
+    let whole = -(-speed * h).exp_m1();
+    // The line through both starts at the prediction that the step starts from.
+    let (at_newest, at_oldest) =
+        if from == oldest { (slope, whole - slope) } else { (whole + slope, -slope) };
+    if j == 0 { at_newest } else { at_oldest }
 }
 
 /// Integral of a polynomial times an exponential, over parts short enough to be exact.

@@ -262,18 +262,13 @@ fn sampler_sa_solver_schema(_: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("SAMPLER"))
 }
 fn sampler_sa_solver(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    if inputs.bool("simple_order_2")? {
-        return Err(NodeError::new(
-            "NotImplementedError",
-            "simple_order_2 is not supported by this server: switch it off to run SA-Solver",
-        ));
-    }
     let sa_solver = SaOptions {
         start_percent: inputs.float("sde_start_percent")?,
         end_percent: inputs.float("sde_end_percent")?,
         predictor_order: inputs.size("predictor_order")?,
         corrector_order: inputs.size("corrector_order")?,
         pece: inputs.bool("use_pece")?,
+        simple_order_2: inputs.bool("simple_order_2")?,
     };
     choose("sa_solver", SamplerOptions { sa_solver: Some(sa_solver), ..stochastic(inputs)? })
 }

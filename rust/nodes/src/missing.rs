@@ -31,6 +31,11 @@ fn reason(class: &str, module: &str) -> &'static str {
         | "SaveVideo" | "SaveWEBM" => {
             return "needs an ffmpeg executable: install ffmpeg, or name one by RUSHLIGHT_FFMPEG";
         }
+        "CheckpointLoader" => {
+            return "configuration files in YAML are not read: CheckpointLoaderSimple needs none";
+        }
+        "DiffusersLoader" => return "folders of models in diffusers' layout are not read",
+        "DiffControlNetLoader" => return "control networks stored as differences are not implemented",
         "WebcamCapture" => return "not implemented yet",
         "SaveSVGNode" => return "no native class makes SVG pictures",
         "LoraSave" => return "extracting a LoRA from two models is not implemented",
@@ -46,7 +51,6 @@ fn reason(class: &str, module: &str) -> &'static str {
         "hunyuan3d" | "load_3d" | "stable3d" => "its 3D models are not implemented",
         "train" => "training is not implemented",
         "dataset" => "reading and writing folders of training data is not implemented",
-        "apg" | "fresca" => "its change of guidance is not implemented: the publication leaves numbers open",
         "hooks" => "hooks on conditioning are not implemented",
         "audio" | "audio_encoder" | "ace" | "lt_audio" => "its audio models are not implemented",
         "model_merging" | "model_merging_model_specific" => "the models it merges are not implemented",

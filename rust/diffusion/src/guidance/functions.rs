@@ -95,8 +95,27 @@ pub fn scaled_noise(factor: impl Fn(f64) -> f64 + Send + Sync + 'static) -> Comb
     })
 }
 
+/// Guidance at sigmas below `until`, the positive prediction alone at higher ones; no
+/// picture gets longer than `renorm` times its positive prediction (0: as long as it gets). Known as the guidance of
+/// Lumina 2 (arXiv 2503.21758, section 3.4); norms and limits are measured.
+pub fn renormed(renorm: f64, until: f64) -> CombineFn {
+    Arc::new(move |guided: &Guided<'_>| {
+        if guided.sigma >= until {
+            return Ok(guided.cond.clone());
+        }
+        let plain = (guided.uncond + ((guided.cond - guided.uncond)? * guided.scale)?)?;
+        if renorm <= 0.0 {
+            return Ok(plain);
+        }
+        let length = |t: &Tensor| -> Result<Tensor> { Ok(per_picture(&t.sqr()?)?.sqrt()?) };
+        let longest = (length(guided.cond)? * renorm)?;
+        let factor = (longest / (length(&plain)? + 1e-30)?)?.minimum(1.0)?;
+        Ok(plain.broadcast_mul(&factor)?)
+    })
+}
+
 /// Sum over each picture, shaped to broadcast.
-fn per_picture(tensor: &Tensor) -> Result<Tensor> {
+pub(super) fn per_picture(tensor: &Tensor) -> Result<Tensor> {
     let batch = tensor.dim(0)?;
     let mut shape = vec![1; tensor.rank()];
     if let Some(first) = shape.first_mut() {

@@ -8,12 +8,14 @@
 //! - [`mask`]: masks and areas brought to the latent's size
 
 pub mod batch;
+pub mod frequencies;
 pub mod functions;
 pub mod guider;
 mod inputs;
 pub mod mask;
 pub mod options;
 pub mod prepare;
+pub mod projected;
 
 pub use guider::{Guidance, Guider};
 pub use options::{CombineFn, GuidanceOptions, Guided, MaskFn, MaskStep};

@@ -75,6 +75,7 @@ def control(**inputs) -> dict:
 
 CONTROL = {**PICTURE, "net": node("ControlNetLoader", control_net_name="control.safetensors"), "c": control()}
 BOTH = {"positive": ["c", 0], "negative": ["c", 1]}
+NINE = {"nine": node("UNETLoader", unet_name="inpaint.safetensors", weight_dtype="default")}
 SECOND = {"ckpt2": node("UNETLoader", unet_name="b.safetensors", weight_dtype="default")}
 
 
@@ -82,8 +83,30 @@ def merged(class_type: str, **inputs) -> dict:
     return sampled({**SECOND, "m": node(class_type, model1=["ckpt", 0], model2=["ckpt2", 0], **inputs)}, model=["m", 0])
 
 
-def discrete(sampling: str, zsnr: bool = False) -> dict:
-    return patched("ModelSamplingDiscrete", sampling=sampling, zsnr=zsnr)
+def discrete(sampling: str, zsnr: bool = False, **sampler) -> dict:
+    # Numbers of steps are such that every level is a timestep's. One halfway between two of them belongs to the one or the
+    # other by the last bit of the logarithms, which differs between mathematical libraries.
+    return sampled({"m": node("ModelSamplingDiscrete", model=["ckpt", 0], sampling=sampling, zsnr=zsnr)}, model=["m", 0], **{"steps": 4, **sampler})
+
+
+LARGER = {"empty": node("EmptyLatentImage", width=128, height=96, batch_size=1)}
+
+
+def tiled(**inputs) -> dict:
+    return sampled({**LARGER, "m": node("HyperTile", model=["ckpt", 0], **{"tile_size": 32, "swap_size": 1, "max_depth": 0, "scale_depth": False, **inputs})}, model=["m", 0])
+
+
+def sa_solver(predictor: int, corrector: int, pece: bool = False) -> dict:
+    return guided(
+        node("CFGGuider", model=["ckpt", 0], positive=["pos", 0], negative=["neg", 0], cfg=3.0),
+        which=node("SamplerSASolver", model=["ckpt", 0], eta=1.0, sde_start_percent=0.2, sde_end_percent=0.8, s_noise=1.0, predictor_order=predictor, corrector_order=corrector, use_pece=pece, simple_order_2=True),
+        sigmas=node("BasicScheduler", model=["ckpt", 0], scheduler="karras", steps=6, denoise=1.0),
+    )
+
+
+def placed(class_type: str, **inputs) -> dict:
+    """A text for a part of a larger picture, and one for all of it."""
+    return sampled({**LARGER, "there": node(class_type, conditioning=["pos", 0], **inputs), "all": node("ConditioningCombine", conditioning_1=["there", 0], conditioning_2=["neg", 0])}, positive=["all", 0])
 
 
 def worded(**texts) -> dict:
@@ -117,6 +140,13 @@ CASES = {
     "Mahiro": patched("Mahiro"),
     "Epsilon Scaling": patched("Epsilon Scaling", scaling_factor=1.1),
     "TemporalScoreRescaling": patched("TemporalScoreRescaling", tsr_k=0.9, tsr_sigma=0.5),
+    "APG": patched("APG", eta=0.5, norm_threshold=0.0, momentum=0.0),
+    "APG with momentum": patched("APG", eta=1.0, norm_threshold=5.0, momentum=-0.5),
+    "APG in two stages a step": sampled({"m": node("APG", model=["ckpt", 0], eta=0.7, norm_threshold=15.0, momentum=0.3)}, model=["m", 0], sampler_name="heun"),
+    "FreSca": patched("FreSca", scale_low=0.8, scale_high=1.5, freq_cutoff=2),
+    "FreSca of a larger picture": sampled({"m": node("FreSca", model=["ckpt", 0], scale_low=1.2, scale_high=0.7, freq_cutoff=3), "empty": node("EmptyLatentImage", width=72, height=88, batch_size=1)}, model=["m", 0]),
+    "RenormCFG": patched("RenormCFG", cfg_trunc=100.0, renorm_cfg=0.5),
+    "RenormCFG for a while": patched("RenormCFG", cfg_trunc=5.0, renorm_cfg=0.8),
     "PerpNeg": sampled({"nothing": node("CLIPTextEncode", clip=["ckpt", 1], text=""), "m": node("PerpNeg", model=["ckpt", 0], empty_conditioning=["nothing", 0], neg_scale=0.7)}, model=["m", 0]),
     "PerpNegGuider": guided(
         node("PerpNegGuider", model=["ckpt", 0], positive=["pos", 0], negative=["neg", 0], empty_conditioning=["nothing", 0], cfg=6.0, neg_scale=0.8),
@@ -128,17 +158,29 @@ CASES = {
     "FreeU": patched("FreeU", b1=1.1, b2=1.2, s1=0.9, s2=0.2),
     "FreeU_V2": patched("FreeU_V2", b1=1.3, b2=1.4, s1=0.9, s2=0.2),
     "Deep Shrink": patched("PatchModelAddDownscale", block_number=3, downscale_factor=2.0, start_percent=0.0, end_percent=0.6, downscale_after_skip=True, downscale_method="bicubic", upscale_method="bicubic"),
+    "HyperTile": tiled(),
+    "HyperTile of a square": sampled({"m": node("HyperTile", model=["ckpt", 0], tile_size=32, swap_size=1, max_depth=0, scale_depth=False)}, model=["m", 0]),
+    "HyperTile with a choice": tiled(swap_size=4, max_depth=1),
+    "HyperTile growing with depth": tiled(max_depth=2, scale_depth=True),
     "attention multiplied": patched("UNetSelfAttentionMultiply", q=1.2, k=0.9, v=1.1, out=0.8),
     # Sampling.
-    **{f"discrete {kind}{' zsnr' if zsnr else ''}": discrete(kind, zsnr) for kind, zsnr in (("eps", False), ("eps", True), ("v_prediction", False), ("x0", False))},
-    **{f"continuous EDM {kind}": patched("ModelSamplingContinuousEDM", sampling=kind, sigma_max=80.0, sigma_min=0.002) for kind in ("v_prediction", "edm", "eps")},
-    "latent consistency": sampled({"m": node("ModelSamplingDiscrete", model=["ckpt", 0], sampling="lcm", zsnr=False)}, model=["m", 0], scheduler="sgm_uniform"),
+    **{f"discrete {kind}{' zsnr' if zsnr else ''}": discrete(kind, zsnr) for kind in ("eps", "v_prediction", "x0") for zsnr in (False, True)},
+    **{f"continuous EDM {kind}": patched("ModelSamplingContinuousEDM", sampling=kind, sigma_max=80.0, sigma_min=0.002) for kind in ("v_prediction", "edm", "edm_playground_v2.5", "eps", "cosmos_rflow")},
+    "Cosmos' levels, a part of the way": sampled({**ENCODED, "m": node("ModelSamplingContinuousEDM", model=["ckpt", 0], sampling="cosmos_rflow", sigma_max=80.0, sigma_min=0.002)}, model=["m", 0], latent_image=["encoded", 0], denoise=0.6, scheduler="karras"),
+    **{f"Stable Cascade's levels, {scheduler}": sampled({"m": node("ModelSamplingStableCascade", model=["ckpt", 0], shift=2.0)}, model=["m", 0], scheduler=scheduler) for scheduler in ("simple", "normal")},
+    "latent consistency, normal": discrete("lcm"),
+    "latent consistency, sgm_uniform": discrete("lcm", scheduler="sgm_uniform", steps=3),
+    **{f"SA-Solver, simple steps {at}": sa_solver(*at) for at in ((2, 2), (2, 3), (3, 2, True))},
     "continuous V": patched("ModelSamplingContinuousV", sampling="v_prediction", sigma_max=500.0, sigma_min=0.03),
     "flow": patched("ModelSamplingSD3", shift=3.0),
     "AuraFlow": patched("ModelSamplingAuraFlow", shift=1.73),
     "Flux": patched("ModelSamplingFlux", max_shift=1.15, base_shift=0.5, width=512, height=512),
     # Merging.
     "ModelMergeSimple": merged("ModelMergeSimple", ratio=0.4),
+    "ModelMergeAdd": sampled({
+        **{name: node("UNETLoader", unet_name=f"thin-{name}.safetensors", weight_dtype="default") for name in ("c", "d")},
+        "m": node("ModelMergeAdd", model1=["c", 0], model2=["d", 0]),
+    }, model=["m", 0]),
     "ModelMergeSubtract": merged("ModelMergeSubtract", multiplier=0.5),
     "ModelMergeBlocks": merged("ModelMergeBlocks", input=0.2, middle=0.5, out=0.8),
     # Masks and inpainting.
@@ -148,11 +190,18 @@ CASES = {
     "VAEEncodeForInpaint": sampled({**PICTURE, **MASK, "masked": node("VAEEncodeForInpaint", pixels=["picture", 0], vae=["ckpt", 2], mask=["mask", 0], grow_mask_by=6)}, latent_image=["masked", 0]),
     "InpaintModelConditioning": sampled({**PICTURE, **MASK, "c": node("InpaintModelConditioning", positive=["pos", 0], negative=["neg", 0], vae=["ckpt", 2], pixels=["picture", 0], mask=["mask", 0], noise_mask=True)}, **BOTH, latent_image=["c", 2]),
     **{f"inpainting model{', noise everywhere' if not masked else ''}": sampled({
-        **PICTURE, **MASK, "nine": node("UNETLoader", unet_name="inpaint.safetensors", weight_dtype="default"),
+        **PICTURE, **MASK, **NINE,
         "c": node("InpaintModelConditioning", positive=["pos", 0], negative=["neg", 0], vae=["ckpt", 2], pixels=["picture", 0], mask=["mask", 0], noise_mask=masked),
     }, **BOTH, model=["nine", 0], latent_image=["c", 2]) for masked in (True, False)},
+    "inpainting model without a picture": sampled(NINE, model=["nine", 0]),
+    "inpainting model with a mask alone": sampled({**NINE, **ENCODED, **MASK, "masked": node("SetLatentNoiseMask", samples=["encoded", 0], mask=["mask", 0])}, model=["nine", 0], latent_image=["masked", 0]),
     # Areas.
     "a masked text": sampled({**MASK, "there": node("ConditioningSetMask", conditioning=["pos", 0], mask=["mask", 0], strength=0.9, set_cond_area="mask bounds"), "all": node("ConditioningCombine", conditioning_1=["there", 0], conditioning_2=["neg", 0])}, positive=["all", 0]),
+    "an area": placed("ConditioningSetArea", width=64, height=64, x=24, y=16, strength=0.8),
+    "an area by percent": placed("ConditioningSetAreaPercentage", width=0.6, height=0.5, x=0.3, y=0.4, strength=1.2),
+    "a weaker text": sampled({"there": node("ConditioningSetAreaStrength", conditioning=["pos", 0], strength=0.4), "all": node("ConditioningCombine", conditioning_1=["there", 0], conditioning_2=["neg", 0])}, positive=["all", 0]),
+    "a masked text all over": sampled({**MASK, "there": node("ConditioningSetMask", conditioning=["pos", 0], mask=["mask", 0], strength=0.7, set_cond_area="default"), "all": node("ConditioningCombine", conditioning_1=["there", 0], conditioning_2=["neg", 0])}, positive=["all", 0]),
+    "a negative area": sampled({**LARGER, "there": node("ConditioningSetArea", conditioning=["neg", 0], width=64, height=64, x=64, y=0, strength=1.0), "all": node("ConditioningCombine", conditioning_1=["there", 0], conditioning_2=["neg", 0])}, negative=["all", 0]),
     # Control.
     "control": sampled(CONTROL, **BOTH),
     "weaker control": sampled({**CONTROL, "c": control(strength=0.4)}, **BOTH),
@@ -165,7 +214,7 @@ CASES = {
 }
 
 # Merged and multiplied weights, see ROUNDED.
-LESS_EXACT = {name for name in CASES if name.startswith("ModelMerge")} | {"attention multiplied"}
+LESS_EXACT = {name for name in CASES if name.startswith("ModelMerge") and name != "ModelMergeAdd"} | {"attention multiplied"}
 
 PICTURES = {
     "decoded": node("VAEDecode", samples=["k", 0], vae=["ckpt", 2]),
@@ -178,6 +227,10 @@ def write_models(folder) -> None:
     models.make(folder / "checkpoints" / "a.safetensors", {**shape.unet(), **models.clip_l(), **models.vae()})
     models.make(folder / "diffusion_models" / "b.safetensors", shape.unet(), salt=1)
     models.make(folder / "diffusion_models" / "inpaint.safetensors", nine.unet(), salt=2)
+    # Sums of weights are rounded the most: these files' are of thirty-two bits.
+    thin = models.UNetShape(factors=(1,), attention=(True,)).unet()
+    for salt, name in enumerate(("c", "d"), start=3):
+        models.make(folder / "diffusion_models" / f"thin-{name}.safetensors", thin, salt=salt, dtype=np.float32)
     models.make(folder / "controlnet" / "control.safetensors", shape.control())
     models.make(folder / "embeddings" / "mine.safetensors", {"emb_params": (3, 768)})
 

@@ -211,6 +211,11 @@ CASES = {
     "control with a mask": sampled({**CONTROL, **MASK, "there": node("ConditioningSetMask", conditioning=["c", 0], mask=["mask", 0], strength=1.0, set_cond_area="default")}, positive=["there", 0], negative=["c", 1]),
     # The autoencoder.
     "encoded": sampled({**ENCODED, "save": node("SaveLatent", samples=["encoded", 0], filename_prefix="latents/x")}),
+    "encoded in tiles": sampled({
+        "picture": node("LoadImage", image="large.png"),
+        "encoded": node("VAEEncodeTiled", pixels=["picture", 0], vae=["ckpt", 2], tile_size=128, overlap=32, temporal_size=64, temporal_overlap=8),
+        "save": node("SaveLatent", samples=["encoded", 0], filename_prefix="latents/x"),
+    }),
 }
 
 # Merged and multiplied weights, see ROUNDED.
@@ -218,6 +223,7 @@ LESS_EXACT = {name for name in CASES if name.startswith("ModelMerge") and name !
 
 PICTURES = {
     "decoded": node("VAEDecode", samples=["k", 0], vae=["ckpt", 2]),
+    "decoded in tiles": node("VAEDecodeTiled", samples=["k", 0], vae=["ckpt", 2], tile_size=64, overlap=16, temporal_size=64, temporal_overlap=8),
 }
 
 

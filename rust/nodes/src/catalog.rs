@@ -45,6 +45,7 @@ pub fn register_with(registry: &mut Registry, settings: &Settings) {
     let mut loaders = model::loader::Loaders::new(registry, settings);
     model::loaders::register(&mut loaders);
     model::part_loaders::register(&mut loaders);
+    model::pipelines::register(&mut loaders);
     model::control::register_loaders(&mut loaders);
     model::vision::register_loaders(&mut loaders);
     model::clip::register_loaders(&mut loaders);

@@ -2,7 +2,8 @@
 //!
 //! - [`objects`]: MODEL, CLIP, VAE and CONDITIONING values.
 //! - [`residency`]: loaded files, shared by loaders; [`resident`]: how much memory they take; [`loader`]: classes that use them.
-//! - [`loaders`], [`clip`], [`conditioning`], [`sampling`], [`custom_sampling`], [`sampler_nodes`], [`vae`], [`vision`]: the nodes.
+//! - [`loaders`], [`part_loaders`], [`pipelines`]: what reads files; [`clip`], [`conditioning`], [`sampling`],
+//!   [`custom_sampling`], [`sampler_nodes`], [`vae`], [`vision`]: the other nodes.
 
 pub(crate) mod clip;
 pub(crate) mod conditioning;
@@ -17,6 +18,7 @@ pub(crate) mod noise_levels;
 pub(crate) mod objects;
 pub(crate) mod part_loaders;
 pub(crate) mod patches;
+pub(crate) mod pipelines;
 pub(crate) mod previews;
 pub(crate) mod residency;
 mod resident;

@@ -11,6 +11,9 @@ use super::objects::{clip_value, engine, model_value};
 use super::residency::{Residency, named, open};
 use crate::prelude::*;
 
+/// The folder key of text encoders.
+const TEXT_ENCODERS: &str = "text_encoders";
+
 /// Registers the family.
 pub(crate) fn register(loaders: &mut Loaders<'_>) {
     loaders.add("UNETLoader", unet_loader_schema, unet_loader);
@@ -45,12 +48,16 @@ fn unet_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Res
     Ok(NodeOutput::one(model_value(Model::clone(&model))))
 }
 
-/// The CLIP of some files, loaded together.
-fn text_encoders_of(residency: &Residency, ctx: &NodeContext, names: &[&str]) -> Result<Clip, NodeError> {
-    let sources = names
-        .iter()
-        .map(|name| ctx.host().model("text_encoders", name))
-        .collect::<Result<Vec<ModelSource>, _>>()?;
+/// The CLIP of some files of a model folder, loaded together.
+pub(crate) fn text_encoders_of<S: AsRef<str>>(
+    residency: &Residency,
+    ctx: &NodeContext,
+    folder: &str,
+    names: &[S],
+) -> Result<Clip, NodeError> {
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let sources =
+        names.iter().map(|name| ctx.host().model(folder, name)).collect::<Result<Vec<ModelSource>, _>>()?;
     let clip = residency.get("text encoders", &sources, ctx.device(), || {
         let files = names
             .iter()
@@ -66,7 +73,7 @@ fn text_encoders_of(residency: &Residency, ctx: &NodeContext, names: &[&str]) ->
 fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("CLIPLoader", "advanced/loaders")
         .display("Load CLIP")
-        .input(InputSpec::combo("clip_name", model_names(host, "text_encoders")).bare())
+        .input(InputSpec::combo("clip_name", model_names(host, TEXT_ENCODERS)).bare())
         .input(
             InputSpec::combo(
                 "type",
@@ -97,13 +104,18 @@ fn clip_loader_schema(host: &dyn Host) -> NodeSchema {
         .output(OutputSpec::new("CLIP"))
 }
 fn clip_loader(residency: &Residency, ctx: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeError> {
-    Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, &[inputs.str("clip_name")?])?)))
+    Ok(NodeOutput::one(clip_value(text_encoders_of(
+        residency,
+        ctx,
+        TEXT_ENCODERS,
+        &[inputs.str("clip_name")?],
+    )?)))
 }
 
 fn dual_clip_loader_schema(host: &dyn Host) -> NodeSchema {
     NodeSchema::new("DualCLIPLoader", "advanced/loaders")
-        .input(InputSpec::combo("clip_name1", model_names(host, "text_encoders")).bare())
-        .input(InputSpec::combo("clip_name2", model_names(host, "text_encoders")).bare())
+        .input(InputSpec::combo("clip_name1", model_names(host, TEXT_ENCODERS)).bare())
+        .input(InputSpec::combo("clip_name2", model_names(host, TEXT_ENCODERS)).bare())
         .input(
             InputSpec::combo(
                 "type",
@@ -139,5 +151,5 @@ fn dual_clip_loader(
         ));
     }
     let names = [inputs.str("clip_name1")?, inputs.str("clip_name2")?];
-    Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, &names)?)))
+    Ok(NodeOutput::one(clip_value(text_encoders_of(residency, ctx, TEXT_ENCODERS, &names)?)))
 }

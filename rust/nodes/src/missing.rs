@@ -34,7 +34,6 @@ fn reason(class: &str, module: &str) -> &'static str {
         "CheckpointLoader" => {
             return "configuration files in YAML are not read: CheckpointLoaderSimple needs none";
         }
-        "DiffusersLoader" => return "folders of models in diffusers' layout are not read",
         "DiffControlNetLoader" => return "control networks stored as differences are not implemented",
         "WebcamCapture" => return "not implemented yet",
         "SaveSVGNode" => return "no native class makes SVG pictures",

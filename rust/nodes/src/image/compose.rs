@@ -161,8 +161,8 @@ fn join_image_with_alpha(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput,
     let p = pixels(inputs, "image")?;
     let alpha = Pixels::from_mask(inputs.mask("alpha")?)?;
     let alpha = resize(&alpha, p.height, p.width, Method::Bilinear)?;
-    let count = p.batch.max(alpha.batch);
-    let (p, alpha) = (p.with_batch(count)?, alpha.with_batch(count)?);
+    // What has no partner is left out.
+    let count = p.batch.min(alpha.batch);
     image(Pixels::build(count, p.height, p.width, 4, |b, y, x, c| match c {
         3 => 1.0 - alpha.at(b, y, x, 0),
         c => p.at(b, y, x, c),

@@ -134,9 +134,9 @@ fn flux_kontext_image_scale(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutp
     image(resize_cropped(&p, height, width, Method::Lanczos, "center")?)
 }
 
-/// One side of a picture at the start of a longer one: padded with 0, centred.
-fn centred(p: &Pixels, height: usize, width: usize) -> Result<Pixels, NodeError> {
-    let mut padded = Pixels::filled(p.batch, height, width, p.channels, 0.0)?;
+/// The middle of a larger picture that is filled with `background`.
+fn centred(p: &Pixels, height: usize, width: usize, background: f32) -> Result<Pixels, NodeError> {
+    let mut padded = Pixels::filled(p.batch, height, width, p.channels, background)?;
     paste(&mut padded, p, (height - p.height) / 2, (width - p.width) / 2);
     Ok(padded)
 }
@@ -176,6 +176,9 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     let horizontal = matches!(direction, "left" | "right");
     let count = first.batch.max(second.batch);
     let (mut first, mut second) = (repeat_last(&first, count)?, repeat_last(&second, count)?);
+    let spacing_color = inputs.str("spacing_color")?;
+    // Beside the smaller picture only white is white; other colours are the gap's alone.
+    let background = if spacing_color == "white" { 1.0 } else { 0.0 };
     if inputs.bool("match_image_size")? {
         let (height, width) = if horizontal {
             (first.height, (first.height as f64 * (second.width as f64 / second.height as f64)) as usize)
@@ -185,12 +188,12 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
         second = resize(&second, height, width, Method::Lanczos)?;
     } else if horizontal {
         let height = first.height.max(second.height);
-        first = centred(&first, height, first.width)?;
-        second = centred(&second, height, second.width)?;
+        first = centred(&first, height, first.width, background)?;
+        second = centred(&second, height, second.width, background)?;
     } else {
         let width = first.width.max(second.width);
-        first = centred(&first, first.height, width)?;
-        second = centred(&second, second.height, width)?;
+        first = centred(&first, first.height, width, background)?;
+        second = centred(&second, second.height, width, background)?;
     }
     let channels = first.channels.max(second.channels);
     let (first, second) = (with_channels(&first, channels)?, with_channels(&second, channels)?);
@@ -204,7 +207,7 @@ fn image_stitch(_: &NodeContext, inputs: &Inputs) -> Result<NodeOutput, NodeErro
     } else {
         ((before.height + after.height).saturating_add(spacing), before.width)
     };
-    let colour = match inputs.str("spacing_color")? {
+    let colour = match spacing_color {
         "black" => [0.0, 0.0, 0.0],
         "red" => [1.0, 0.0, 0.0],
         "green" => [0.0, 1.0, 0.0],

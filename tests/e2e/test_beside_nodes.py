@@ -35,6 +35,8 @@ LEFT_OUT = {
 }
 # Eight-bit pictures may be rounded to the other side; of Lanczos, which is rounded twice, a few numbers twice.
 PIXEL, RARE = 1.01 / 255, 1e-4
+# Colours of a palette: a number that a resize has rounded to the other side may get the next colour.
+PALETTE, FEW = "ImageQuantize", 0.02
 LATENT = 2e-5
 # Where a crop leaves nothing of a picture, the original makes an empty one.
 NOTHING_LEFT = "a side is zero"
@@ -182,7 +184,7 @@ def file_of(server, item: dict) -> np.ndarray:
     return np.asarray(Image.open(path)).astype(np.float64) / 255
 
 
-def is_near(theirs: np.ndarray, ours: np.ndarray, is_latent: bool) -> bool:
+def is_near(theirs: np.ndarray, ours: np.ndarray, is_latent: bool, has_palette: bool) -> bool:
     if theirs.shape != ours.shape:
         return False
     if theirs.size == 0:
@@ -190,10 +192,12 @@ def is_near(theirs: np.ndarray, ours: np.ndarray, is_latent: bool) -> bool:
     away = np.abs(theirs - ours)
     if is_latent:
         return bool(away.max() <= LATENT * max(1.0, np.abs(theirs).max()))
+    if has_palette:
+        return bool((away > PIXEL).mean() <= FEW)
     return bool(away.max() <= 2 * PIXEL and (away > PIXEL).mean() <= RARE)
 
 
-def differences(servers, outputs: list[dict]) -> list[str]:
+def differences(servers, outputs: list[dict], has_palette: bool) -> list[str]:
     """What of the outputs of a prompt is not the same."""
     found = []
     for node in sorted(outputs[0].keys() | outputs[1].keys()):
@@ -206,12 +210,12 @@ def differences(servers, outputs: list[dict]) -> list[str]:
             elif files:
                 for pair in zip(one, other):
                     arrays = [file_of(server, item) for (server, _), item in zip(servers, pair)]
-                    if not is_near(*arrays, key == "latents"):
+                    if not is_near(*arrays, key == "latents", has_palette):
                         found.append(f"{node} {key}: shapes {[array.shape for array in arrays]}")
     return found
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_what_the_original_computes_comes_out(servers, seed):
     chance, wrong, compared = random.Random(seed), [], 0
     (_, theirs), (_, ours) = servers
@@ -231,7 +235,7 @@ def test_what_the_original_computes_comes_out(servers, seed):
         # The original keeps no outputs of a prompt that was wholly cached.
         if original:
             compared += 1
-            unlike = differences(servers, [original, found])
+            unlike = differences(servers, [original, found], name == PALETTE)
             if unlike:
                 wrong.append((name, unlike, graph))
     assert not wrong, "\n".join(map(str, wrong))

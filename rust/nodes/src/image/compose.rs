@@ -299,8 +299,9 @@ impl Mode {
             Mode::DstOver => (d + (1.0 - da) * s, da + (1.0 - da) * sa),
             Mode::Lighten => (both + s.max(d), union),
             Mode::Multiply => (s * d, sa * da),
+            // The original's, where the usual formula has s and d the other way round.
             Mode::Overlay => {
-                let value = if 2.0 * d < da { 2.0 * s * d } else { sa * da - 2.0 * (da - d) * (sa - s) };
+                let value = if 2.0 * d < da { 2.0 * s * d } else { sa * da - 2.0 * (da - s) * (sa - d) };
                 (value, union)
             }
             Mode::Screen => (s + d - s * d, union),
@@ -310,6 +311,30 @@ impl Mode {
             Mode::SrcOut => ((1.0 - da) * s, (1.0 - da) * sa),
             Mode::SrcOver => (s + (1.0 - sa) * d, sa + (1.0 - sa) * da),
             Mode::Xor => (both, (1.0 - da) * sa + (1.0 - sa) * da),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded eight-bit answers: source, destination, their alphas, and the colour, which was cut off downwards.
+    #[test]
+    fn overlay_is_as_recorded() {
+        let rows = [
+            (199.0, 221.0, 0.2, 1.0, 255),
+            (228.0, 136.0, 0.75, 1.0, 154),
+            (235.0, 148.0, 1.0, 0.0, 255),
+            (139.0, 150.0, 0.0, 0.4, 120),
+            (119.0, 176.0, 0.75, 0.7, 93),
+            (201.0, 87.0, 0.75, 0.7, 77),
+        ];
+        for (source, destination, sa, da, expected) in rows {
+            let (s, d) = (source / 255.0 * sa, destination / 255.0 * da);
+            let (colour, alpha) = Mode::Overlay.compose(s, sa, d, da);
+            let shown = ((colour / alpha).clamp(0.0, 1.0) * 255.0) as u8;
+            assert_eq!(shown, expected, "{source} {destination} {sa} {da}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! T2I-Adapter (Mou et al., arXiv 2302.08453) of Stable Diffusion 1.x, full and light: features of a control picture,
-//! added to the outputs of a UNet's input blocks. Named as TencentARC's and diffusers' files name it.
+//! T2I-Adapter (Mou et al., arXiv 2302.08453) of Stable Diffusion 1.x, full and light, and of SDXL: features of a control
+//! picture, added to the outputs of a UNet's blocks. Named as TencentARC's and diffusers' files name it.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -9,14 +9,53 @@ use crate::error::{Error, Result};
 use crate::model::ControlResiduals;
 use crate::weights::Weights;
 
-/// Pixels each way that a latent place stands for.
-const PIXELS: usize = 8;
-/// Input blocks a level has; features belong to the last of each.
-const BLOCKS: usize = 3;
+/// A family of UNets, and what differs between the adapters for them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Family {
+    StableDiffusion1,
+    StableDiffusionXl,
+}
+
+impl Family {
+    /// By the channels that the first convolution takes: those of a picture of one or three channels, packed.
+    fn of_inputs(inputs: usize) -> Option<(Self, usize)> {
+        [Self::StableDiffusion1, Self::StableDiffusionXl].into_iter().find_map(|family| {
+            let packed = family.pixels() * family.pixels();
+            [1, 3].into_iter().find(|channels| channels * packed == inputs).map(|channels| (family, channels))
+        })
+    }
+
+    /// Pixels each way that are packed into one place.
+    fn pixels(self) -> usize {
+        match self {
+            Self::StableDiffusion1 => 8,
+            Self::StableDiffusionXl => 16,
+        }
+    }
+
+    /// Whether a level works on half the size of the one before it.
+    fn halves(self, level: usize) -> bool {
+        match self {
+            Self::StableDiffusion1 => level > 0,
+            Self::StableDiffusionXl => level == 2,
+        }
+    }
+
+    /// The input block that a level's feature is added to; `None` for the middle block.
+    fn input_block(self, level: usize) -> Option<usize> {
+        match self {
+            // The last of each level's.
+            Self::StableDiffusion1 => Some(3 * level + 2),
+            // The first level, which has no attention, gives its halved map.
+            Self::StableDiffusionXl => [3, 5, 8].get(level).copied(),
+        }
+    }
+}
 
 /// The network.
 #[derive(Debug)]
 pub struct Adapter {
+    family: Family,
     conv_in: Option<Conv2d>,
     levels: Vec<Level>,
     /// Channels of the control picture.
@@ -38,7 +77,7 @@ impl Adapter {
     /// Reads the network whose keys are directly under `weights` (`conv_in`, `body.N.resnets.M.block1`).
     ///
     /// # Errors
-    /// When the tensors are not of an adapter for Stable Diffusion 1.x.
+    /// When the tensors are of no adapter that we know.
     pub fn new(weights: &Weights) -> Result<Self> {
         let optional = |part: &Weights| match part.contains("weight") {
             true => Conv2d::same(part).map(Some),
@@ -49,13 +88,11 @@ impl Adapter {
             Some(_) => weights.dim("conv_in.weight", 1)?,
             None => weights.dim("body.0.in_conv.weight", 1)?,
         };
-        let channels = inputs / (PIXELS * PIXELS);
-        if !matches!(channels, 1 | 3) || inputs % (PIXELS * PIXELS) != 0 {
-            return Err(Error::Unsupported {
-                what: format!("a T2I adapter of {inputs} input channels"),
-                why: "adapters for Stable Diffusion 1.x (64 or 192 channels) are read".to_string(),
-            });
-        }
+        let (family, channels) = Family::of_inputs(inputs).ok_or_else(|| Error::Unsupported {
+            what: format!("a T2I adapter of {inputs} input channels"),
+            why: "adapters for Stable Diffusion 1.x (64 or 192 channels) and SDXL (256 or 768) are read"
+                .to_string(),
+        })?;
         let levels = (0..weights.count("body"))
             .map(|i| {
                 let level = weights.sub(format_args!("body.{i}"));
@@ -66,14 +103,21 @@ impl Adapter {
                     })
                     .collect::<Result<Vec<_>>>()?;
                 Ok(Level {
-                    halves: i > 0,
+                    halves: family.halves(i),
                     in_conv: optional(&level.sub("in_conv"))?,
                     blocks,
                     out_conv: optional(&level.sub("out_conv"))?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { conv_in, levels, channels, dtype: weights.dtype(), device: weights.device().clone() })
+        Ok(Self {
+            family,
+            conv_in,
+            levels,
+            channels,
+            dtype: weights.dtype(),
+            device: weights.device().clone(),
+        })
     }
 
     /// Features of a control picture `[B, 3, 8h, 8w]`, one a level.
@@ -86,7 +130,12 @@ impl Adapter {
             1 => hint.mean_keepdim(1)?,
             _ => hint,
         };
-        let mut x = pack_pixels(&hint, PIXELS)?;
+        let pixels = self.family.pixels();
+        let (_, _, height, width) = hint.dims4()?;
+        // A latent of odd sides ends within a place.
+        let missing = |side: usize| side.next_multiple_of(pixels) - side;
+        let hint = hint.pad_with_same(2, 0, missing(height))?.pad_with_same(3, 0, missing(width))?;
+        let mut x = pack_pixels(&hint, pixels)?;
         if let Some(conv) = &self.conv_in {
             x = conv.forward(&x)?;
         }
@@ -127,8 +176,14 @@ impl ControlModel for Adapter {
     fn forward(&self, input: &ControlInput<'_>) -> Result<ControlResiduals> {
         let mut residuals = ControlResiduals::default();
         for (level, feature) in self.features(input.hint)?.into_iter().enumerate() {
-            residuals.input.resize((level + 1) * BLOCKS - 1, None);
-            residuals.input.push(Some(feature.to_dtype(input.x.dtype())?));
+            let feature = Some(feature.to_dtype(input.x.dtype())?);
+            match self.family.input_block(level) {
+                Some(block) => {
+                    residuals.input.resize(block, None);
+                    residuals.input.push(feature);
+                }
+                None => residuals.middle.push(feature),
+            }
         }
         Ok(residuals)
     }

@@ -56,7 +56,7 @@ fn union_control_nets_compute_what_diffusers_does() {
 
 #[test]
 fn adapters_compute_what_diffusers_does() {
-    for name in ["full_adapter", "light_adapter"] {
+    for name in ["full_adapter", "light_adapter", "full_adapter_xl"] {
         let dict = open(name);
         let adapter = Adapter::new(&Weights::new(dict.clone(), DType::F32, &Device::Cpu)).unwrap();
         let features = adapter.features(&io(&dict, "hint")).unwrap();
@@ -66,4 +66,26 @@ fn adapters_compute_what_diffusers_does() {
             assert_close(&format!("{name} {part}"), found, &io(&dict, &part), TOLERANCE);
         }
     }
+}
+
+/// A feature of each level goes where diffusers adds it: in SDXL to the halved map of the first level, the last blocks of
+/// the other two, and the middle. A latent of odd sides has maps of half of it and a place more.
+#[test]
+fn features_of_an_sdxl_adapter_go_to_its_blocks() {
+    let dict = open("full_adapter_xl");
+    let model = loaders::control_net(&dict, "adapter", &LoadOptions::default()).unwrap();
+    let hint = io(&dict, "hint").narrow(2, 0, 56).unwrap();
+    let x = Tensor::zeros((1, 4, 7, hint.dim(3).unwrap() / 8), DType::F32, &Device::Cpu).unwrap();
+    let timestep = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+    let input =
+        ControlInput { x: &x, hint: &hint, timestep: &timestep, context: None, y: None, union_type: None };
+    let residuals = model.forward(&input).unwrap();
+    let heights: Vec<(usize, usize)> = residuals
+        .input
+        .iter()
+        .enumerate()
+        .filter_map(|(block, feature)| Some((block, feature.as_ref()?.dim(2).unwrap())))
+        .collect();
+    assert_eq!(heights, [(3, 4), (5, 4), (8, 2)]);
+    assert_eq!(residuals.middle[0].as_ref().unwrap().dim(2).unwrap(), 2);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import signal
@@ -12,13 +13,15 @@ import time
 import uuid
 from pathlib import Path
 
+import numpy as np
 import requests
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from servers import ROOT, Process, Socket, free_port  # noqa: E402
 
-__all__ = ["BINARY", "DEFAULT_WORKFLOW", "ROOT", "Server", "Socket", "free_port", "text_to_image"]
+__all__ = ["BINARY", "DEFAULT_WORKFLOW", "ROOT", "Server", "Socket", "free_port", "pixels", "text_to_image"]
 
 BINARY = Path(os.environ.get("RUSHLIGHT_BIN", ROOT / "target" / "debug" / "rushlight"))
 DEFAULT_WORKFLOW = json.loads((ROOT / "rust/cli/assets/default_workflow.json").read_text())
@@ -30,6 +33,11 @@ def text_to_image(prompt: str = "a red heart on a white background", **sampler) 
     graph["6"]["inputs"]["text"] = prompt
     graph["3"]["inputs"].update(sampler)
     return graph
+
+
+def pixels(png: bytes) -> np.ndarray:
+    """The colours `[H, W, 3]` of a picture, 0 to 255."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(np.float64)
 
 
 class Server:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
 import diffusers_folder
-from harness import ROOT, text_to_image
+from harness import ROOT, pixels, text_to_image
 
 CHECKPOINT = ROOT / "models" / "rushlight-tiny.safetensors"
 
 
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
 def graph(loader: dict) -> dict:
     """The usual graph with 8 steps and another loader; MODEL, CLIP and VAE are a checkpoint loader's outputs."""
-    nodes = text_to_image("a green star on a black background", seed=11)
-    nodes["3"]["inputs"]["steps"] = 8
+    nodes = text_to_image("a green star on a black background", seed=11, steps=8)
     nodes["4"] = loader
     return nodes
 

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 from PIL import Image
 
-from harness import BINARY, DEFAULT_WORKFLOW, text_to_image
+from harness import BINARY, DEFAULT_WORKFLOW, pixels, text_to_image
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -33,10 +33,6 @@ def nearest_colour(area: np.ndarray) -> str:
     return min(COLOURS, key=lambda name: np.sum((mean - np.array(COLOURS[name])) ** 2))
 
 
-def pixels(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(np.float64)
-
-
 def run_command(*arguments, cwd) -> str:
     done = subprocess.run([BINARY, "run", "--cpu", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -53,8 +49,8 @@ def test_the_picture_shows_what_the_prompt_asked_for(server):
             background = names[(row * 4 + column * 3) % len(names)]
             prompt = f"a big {colour} {shape} on a {background} background"
             seed = 100 + row * len(SHAPES) + column
-            graph = text_to_image(prompt, seed=seed)
-            graph["3"]["inputs"]["steps"] = 8  # enough for colours, and a debug build takes its time
+            # Enough steps for colours: a debug build takes its time.
+            graph = text_to_image(prompt, seed=seed, steps=8)
             jobs.append((colour, background, prompt, server.submit(graph)))
     wrong = []
     for colour, background, prompt, prompt_id in jobs:
